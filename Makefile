@@ -1,0 +1,43 @@
+# `make paper` and `make test` need only Python ≥ 3.11: they create .venv and install everything into it.
+PYTHON ?= python3
+SIZE ?= quick
+JOBS ?= 2
+RESULTS ?= results
+FIGURES ?= figures
+BIN := .venv/bin
+READY := .venv/.installed
+
+# One BLAS thread per process: the parallelism is over cells and test files.
+export OPENBLAS_NUM_THREADS := 1
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+
+.PHONY: paper test quick lint coverage clean help
+
+help:
+	@echo "make paper [SIZE=quick|full] [JOBS=2]   run every study, draw every figure (resumable)"
+	@echo "make test                               lint, types and the whole test suite"
+	@echo "make quick                              the tests that take seconds"
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[studies,dev]'
+	touch $(READY)
+
+paper: $(READY)
+	$(BIN)/python -m simulations run all --size $(SIZE) --jobs $(JOBS) --out $(RESULTS)
+	$(BIN)/python -m paper_figures --results $(RESULTS) --out $(FIGURES)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: $(READY) lint
+	$(BIN)/pytest -n 2 -q
+
+quick: $(READY)
+	$(BIN)/pytest -n 2 -q -m "not slow"
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,135 @@
+"""How well an estimate of influence agrees with a reference, query by query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy import ndarray as Array
+from scipy.stats import kendalltau, rankdata
+
+
+class Mean(float):
+    """A mean over queries that carries its standard error `se` (NaN for fewer than two queries)."""
+
+    se: float
+
+    def __new__(cls, value: float, se: float) -> Mean:
+        mean = super().__new__(cls, value)
+        mean.se = se
+        return mean
+
+    def __repr__(self) -> str:
+        return f"{float(self):.4g} ± {self.se:.2g}"
+
+    def __reduce__(self) -> tuple[type[Mean], tuple[float, float]]:
+        return Mean, (float(self), self.se)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Means over queries, each with its standard error (`.se`), of an estimate T (n, q) against a reference I (n, q).
+
+    pearson         correlation of I_·j and T_·j
+    spearman        correlation of their ranks (ties share the mean rank)
+    kendall         Kendall's τ_b, O(n log n) (ties as in scipy)
+    slope           ⟨I, T⟩/⟨I, I⟩: 1 for the truth, 0 for noise
+    relative_error  ‖T − I‖/‖I‖
+    top_overlap     share of the reference's top tenth (most positive influence) that the estimate's top tenth holds
+    sign            share of points with the same sign
+
+    A pair with a NaN is left out of its query; `excluded` counts them. A measure that is undefined for a query (a
+    constant column has no correlation) is left out of the mean; undefined for all queries, it is NaN.
+    """
+
+    pearson: Mean
+    spearman: Mean
+    kendall: Mean
+    slope: Mean
+    relative_error: Mean
+    top_overlap: Mean
+    sign: Mean
+    excluded: int
+
+    def row(self) -> dict[str, float]:
+        """Tidy columns: each measure and its standard error."""
+        row: dict[str, float] = {}
+        for measure in fields(self):
+            value = getattr(self, measure.name)
+            row[measure.name] = float(value)
+            if isinstance(value, Mean):
+                row[f"{measure.name}_se"] = value.se
+        return row
+
+
+def agreement(reference: Any, estimate: Any) -> Agreement:
+    """Agreement of an estimate (n, q) with a reference (n, q); one query may come as (n,)."""
+    reference, estimate = (_columns(array) for array in (reference, estimate))
+    if reference.shape != estimate.shape:
+        raise ValueError(f"reference has shape {reference.shape}, the estimate {estimate.shape}")
+    usable = np.isfinite(reference) & np.isfinite(estimate)
+    pairs = [(r[u], e[u]) for r, e, u in zip(reference.T, estimate.T, usable.T, strict=True)]
+    measures = {name: _mean([measure(r, e) for r, e in pairs]) for name, measure in MEASURES.items()}
+    return Agreement(**measures, excluded=int((~usable).sum()))
+
+
+def _columns(array: Any) -> Array:
+    array = np.asarray(array, float)
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise ValueError(f"attributions must have shape (n, q), got {array.shape}")
+    return array[:, None] if array.ndim == 1 else array
+
+
+def _mean(values: list[float]) -> Mean:
+    defined = np.array([value for value in values if np.isfinite(value)])
+    if defined.size == 0:
+        return Mean(np.nan, np.nan)
+    se = defined.std(ddof=1) / np.sqrt(defined.size) if defined.size > 1 else np.nan
+    return Mean(float(defined.mean()), float(se))
+
+
+def pearson(reference: Array, estimate: Array) -> float:
+    if reference.size < 2:
+        return np.nan
+    a, b = (array / (np.abs(array).max() or 1.0) for array in (reference, estimate))
+    a, b = a - a.mean(), b - b.mean()
+    scale = np.linalg.norm(a) * np.linalg.norm(b)
+    # Below this the column is constant up to the rounding of its mean.
+    return float(a @ b / scale) if scale > 1e-14 * a.size else np.nan
+
+
+def spearman(reference: Array, estimate: Array) -> float:
+    return pearson(rankdata(reference), rankdata(estimate))
+
+
+def kendall(reference: Array, estimate: Array) -> float:
+    return float(kendalltau(reference, estimate).statistic) if reference.size > 1 else np.nan
+
+
+def slope(reference: Array, estimate: Array) -> float:
+    square = float(reference @ reference)
+    return float(reference @ estimate) / square if square > 0 else np.nan
+
+
+def relative_error(reference: Array, estimate: Array) -> float:
+    size = float(np.linalg.norm(reference))
+    return float(np.linalg.norm(estimate - reference)) / size if size > 0 else np.nan
+
+
+def top_overlap(reference: Array, estimate: Array) -> float:
+    if reference.size == 0:
+        return np.nan
+    m = -(-reference.size // 10)
+    top = [set(np.argsort(-array, kind="stable")[:m]) for array in (reference, estimate)]
+    return len(top[0] & top[1]) / m
+
+
+def sign(reference: Array, estimate: Array) -> float:
+    return float(np.mean(np.sign(reference) == np.sign(estimate))) if reference.size else np.nan
+
+
+MEASURES: dict[str, Callable[[Array, Array], float]] = {
+    measure.__name__: measure for measure in (pearson, spearman, kendall, slope, relative_error, top_overlap, sign)
+}

@@ -1,0 +1,111 @@
+"""The verbs: from a linearisation to an attribution (n, q).
+
+Sign, defined here and nowhere else: *presence*, f_j(θ̂) − f_j(θ̂ without i). Positive means that having the
+training point raises the query's output. It is the sign of DFFITS and of the TRAK score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy import ndarray as Array
+from numpy.random import Generator
+
+from trak_theory.linearization import Linearization, drop_ridge, project, unit_curvature
+from trak_theory.projection import Sketch, projection_matrix
+from trak_theory.validation import positive_count
+
+
+def influence(lin: Linearization) -> Array:
+    """The influence function I_ij = −r_i φ_iᵀH⁻¹φ*_j, shape (n, q).
+
+    Relative to `newton` its error is exactly the leverage h_i in every row.
+    """
+    return -lin.residual[:, None] * lin.cross
+
+
+def newton(lin: Linearization) -> Array:
+    """One Newton step of leave-one-out (ALO): I_ij = −r_i φ_iᵀH⁻¹φ*_j / (1 − h_i), shape (n, q).
+
+    Exact for the squared loss. Rows of leverage 1 in floating point have no leave-one-out minimiser: NaN.
+    """
+    remaining = 1.0 - lin.leverage
+    remaining = np.where(remaining > lin.features.shape[1] * np.finfo(float).eps, remaining, np.nan)
+    return influence(lin) / remaining[:, None]
+
+
+def trak_kernel(lin: Linearization, *, ridge: float = 0.0) -> Linearization:
+    """What TRAK keeps of the model before it projects: drop_ridge ∘ unit_curvature."""
+    return drop_ridge(unit_curvature(lin), ridge=ridge)
+
+
+def trak(
+    lin: Linearization,
+    *,
+    k: int,
+    ensemble: int = 1,
+    ridge: float = 0.0,
+    kind: Sketch = "normal",
+    rng: Generator,
+) -> Array:
+    """TRAK scores, the mean over `ensemble` projections of influence ∘ project ∘ drop_ridge ∘ unit_curvature.
+
+    T_ij = −r_i · mean_P φ_iᵀP(PᵀΦᵀΦP + μI)⁻¹Pᵀφ*_j with P (p, k), E PPᵀ = I, and μ = `ridge`.
+    """
+    kernel = trak_kernel(lin, ridge=ridge)
+    total = np.zeros((lin.features.shape[0], lin.queries.shape[0]))
+    for child in rng.spawn(positive_count("ensemble", ensemble)):
+        total += influence(project(kernel, projection_matrix(lin.features.shape[1], k, kind=kind, rng=child)))
+    return total / ensemble
+
+
+def trak_over_models(
+    models: Sequence[Linearization], *, k: int, ridge: float = 0.0, kind: Sketch = "normal", rng: Generator
+) -> Array:
+    """The mean over fitted models, one projection each, of their TRAK scores: mean of (kernel × residual)."""
+    scores = [trak(lin, k=k, ridge=ridge, kind=kind, rng=child) for lin, child in _models(models, rng)]
+    return np.mean(scores, axis=0)
+
+
+def trak_mean_factors(
+    models: Sequence[Linearization], *, k: int, ridge: float = 0.0, kind: Sketch = "normal", rng: Generator
+) -> Array:
+    """(mean kernel) × (mean residual) over fitted models, where `trak_over_models` takes the mean of products."""
+    kernels, residuals = _mean_factors(models, k=k, ridge=ridge, kind=kind, rng=rng)
+    return -residuals[:, None] * kernels
+
+
+def trak_as_released(
+    models: Sequence[Linearization], *, k: int, ridge: float = 0.0, kind: Sketch = "normal", rng: Generator
+) -> Array:
+    """Mean kernel × mean residual with each factor in half precision after a rescaling by mean absolute entry.
+
+    The scores carry an unknown common positive scale, as those of a released package do: compare ranks.
+    """
+    factors = _mean_factors(models, k=k, ridge=ridge, kind=kind, rng=rng)
+    kernels, residuals = (_half(factor / (np.abs(factor).mean() or 1.0)) for factor in factors)
+    return -residuals[:, None] * kernels
+
+
+def _half(array: Array) -> Array:
+    return array.astype(np.float16).astype(np.float64)
+
+
+def _mean_factors(
+    models: Sequence[Linearization], *, k: int, ridge: float, kind: Sketch, rng: Generator
+) -> tuple[Array, Array]:
+    kernels = []
+    for lin, child in _models(models, rng):
+        (generator,) = child.spawn(1)  # the very projection that `trak` draws, so that the rungs share it
+        matrix = projection_matrix(lin.features.shape[1], k, kind=kind, rng=generator)
+        kernels.append(project(trak_kernel(lin, ridge=ridge), matrix).cross)
+    return np.mean(kernels, axis=0), np.mean([lin.residual for lin in models], axis=0)
+
+
+def _models(models: Sequence[Linearization], rng: Generator) -> zip[tuple[Linearization, Generator]]:
+    positive_count("the number of models", len(models))
+    shapes = {(lin.features.shape, lin.queries.shape) for lin in models}
+    if len(shapes) > 1:
+        raise ValueError(f"all models must share training points and queries, got shapes {sorted(shapes)}")
+    return zip(models, rng.spawn(len(models)), strict=True)

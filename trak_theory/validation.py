@@ -1,0 +1,64 @@
+"""One place where arrays from outside become finite float64 arrays, or a clear error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy import ndarray as Array
+
+LARGEST_EXACT_INTEGER = 2**53
+
+
+def real_array(name: str, value: Any, ndim: int) -> Array:
+    """`value` as a finite float64 array with `ndim` axes; the error names what is wrong and where."""
+    array = np.asarray(value)
+    if array.dtype.kind == "O":
+        raise TypeError(f"{name} is an object array; convert it to numbers first (np.asarray(…, dtype=float))")
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
+    if array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} axes, got shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} is empty: shape {array.shape}")
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        largest = max(abs(int(array.max())), abs(int(array.min())))
+        if largest > LARGEST_EXACT_INTEGER:
+            raise ValueError(f"{name} holds the integer {largest}, beyond 2⁵³: not exact in float64; rescale it")
+    array = array.astype(np.float64)
+    bad = ~np.isfinite(array)
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(f"{name} has {bad.sum()} non-finite entries (NaN or inf), the first at index {first}")
+    return array
+
+
+def non_negative(name: str, array: Array) -> Array:
+    if np.any(array < 0):
+        index = int(np.argmin(array))
+        raise ValueError(f"{name} must be ≥ 0, got {array.flat[index]:g} at index {index}")
+    return array
+
+
+def ridge_array(ridge: Any, p: int) -> Array:
+    """The ridge as one value per coefficient, shape (p,)."""
+    ndim = np.ndim(ridge)
+    array = real_array("ridge", ridge, min(ndim, 1))
+    if ndim == 1 and array.shape != (p,):
+        raise ValueError(f"ridge has {array.size} values for p = {p} coefficients; give one value or p values")
+    return non_negative("ridge", np.broadcast_to(array, (p,)).astype(float))
+
+
+def query_array(queries: Any, p: int) -> Array:
+    array = real_array("queries", queries, 2)
+    if array.shape[1] != p:
+        raise ValueError(f"queries have width {array.shape[1]}, the features have p = {p}")
+    return array
+
+
+def positive_count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(value)
