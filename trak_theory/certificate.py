@@ -94,7 +94,7 @@ def certificate_for(fit: Fit, problems: LeaveOneOutProblems, queries: Array) -> 
     """The certificate that the fit's loss allows; queries (q, m) in the coordinates of fit.space."""
     whitened = whiten(fit.minimum.factor, queries)
     cross = problems.rows @ whitened.T
-    remaining = np.where(problems.removable, 1 - problems.leverage, np.nan)[:, None]
+    remaining = np.where(problems.removable, problems.remaining, np.nan)[:, None]
     newton = problems.residual[:, None] * cross / remaining
     rms = np.sqrt(np.nanmean(newton**2, axis=0)) if problems.removable.any() else np.zeros(len(queries))
     if fit.glm.loss.self_concordance is None:

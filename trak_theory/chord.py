@@ -35,12 +35,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LeaveOneOutProblems:
-    """rows A (n, m); residual r, curvature d, leverage h (n,); gradient ĝ (m,); remainder ρ."""
+    """rows A (n, m); residual r, curvature d, remaining 1 − h (n,); gradient ĝ (m,); remainder ρ."""
 
     rows: Array
     residual: Array
     curvature: Array
-    leverage: Array
+    remaining: Array
     gradient: Array
     remainder: Remainder
     rounding_floor: float
@@ -51,11 +51,11 @@ class LeaveOneOutProblems:
 
     @cached_property
     def removable(self) -> Array:
-        """Leverage 1 in floating point: without the point a coefficient has neither data nor ridge."""
-        return 1 - self.leverage > self.rows.shape[1] * EPS
+        """False at leverage 1 in floating point: without the point a coefficient has neither data nor ridge."""
+        return self.remaining > self.rows.shape[1] * EPS
 
     def newton_points(self, left_out: Array) -> Array:
-        return (self.residual / (1 - self.leverage))[left_out, None] * self.rows[left_out]
+        return (self.residual[left_out] / self.remaining[left_out])[:, None] * self.rows[left_out]
 
     def astype(self, dtype: type) -> LeaveOneOutProblems:
         """The same problems with the two products in another precision."""
@@ -63,7 +63,7 @@ class LeaveOneOutProblems:
             self.rows.astype(dtype),
             self.residual.astype(dtype),
             self.curvature.astype(dtype),
-            self.leverage.astype(dtype),
+            self.remaining.astype(dtype),
             self.gradient.astype(dtype),
             self.remainder,
             self.rounding_floor,
@@ -79,7 +79,7 @@ class LeaveOneOutProblems:
             pull = remainder @ self.rows
         rows = self.rows[left_out]
         goal = self.residual[left_out, None] * rows - pull - self.gradient
-        scale = self.curvature[left_out] / (1 - self.leverage[left_out])
+        scale = self.curvature[left_out] / self.remaining[left_out]
         goal += (scale * np.einsum("bm,bm->b", rows, goal))[:, None] * rows
         return goal - points, largest, np.einsum("bn,bn->b", remainder, remainder)
 
@@ -112,23 +112,26 @@ class LeaveOneOutProblems:
         n, m = self.rows.shape
         size = np.linalg.norm(points, axis=1)
         products = np.sqrt(n) * EPS * remainder_norm * np.sqrt(self.square_lengths.sum()) + m * EPS * size
-        return (products + 4 * EPS * np.sqrt(m) * size + self.rounding_floor) / np.sqrt(1 - self.leverage[left_out])
+        return (products + 4 * EPS * np.sqrt(m) * size + self.rounding_floor) / np.sqrt(self.remaining[left_out])
 
 
 def leave_one_out_problems(fit: Fit) -> LeaveOneOutProblems:
-    """The problems of a fit: one triangular solve with the factor of its Hessian."""
-    objective_gradient = fit.space.features.T @ fit.residual + fit.space.ridge * fit.minimum.theta
+    """The problems of a fit: one triangular solve with the factor of its Hessian.
+
+    A gradient ĝ within its own rounding is noise: it is dropped and allowed for, which also carries the condition of
+    the features (ε · cond) into every radius.
+    """
     rows = whiten(fit.minimum.factor, fit.space.features)
-    leverage = fit.curvature * np.einsum("im,im->i", rows, rows)
-    loss, targets, outputs, weights = fit.glm.loss, fit.glm.targets, fit.outputs, fit.glm.weights
+    gradient = solve_triangular(fit.minimum.factor, fit.objective.gradient(fit.minimum.theta), trans="T")
+    rounding = fit.objective.decrement_rounding(fit.minimum.theta, fit.minimum.factor)
     return LeaveOneOutProblems(
         rows,
         fit.residual,
         fit.curvature,
-        leverage,
-        solve_triangular(fit.minimum.factor, objective_gradient, trans="T", check_finite=False),
-        loss.taylor_remainder(targets, outputs, weights),
-        EPS * float(np.linalg.norm(fit.residual) * np.sqrt(np.sum(rows**2))),
+        1 - fit.curvature * np.einsum("im,im->i", rows, rows),
+        gradient if np.linalg.norm(gradient) > rounding else np.zeros_like(gradient),
+        fit.glm.loss.taylor_remainder(fit.glm.targets, fit.outputs, fit.glm.weights),
+        rounding + EPS * float(np.linalg.norm(fit.residual) * np.linalg.norm(rows)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from trak_theory.certificate import Certificate, certificate_for
 from trak_theory.chord import Anderson, LeaveOneOutProblems, leave_one_out_problems
 from trak_theory.coordinates import RankDeficientError, whiten
 from trak_theory.glm import Fit
-from trak_theory.minimise import ConvergenceError, NoMinimiserError, Objective, minimise
+from trak_theory.minimise import ConvergenceError, NoMinimiserError, minimise
 from trak_theory.validation import query_array
 
 BLOCK = 256
@@ -67,7 +67,7 @@ def leave_one_out(fit: Fit, queries: Any, *, tol: float = 1e-10) -> LeaveOneOut:
             displacement[i], radius[i] = _refit(fit, queries, i, displacement[i])
         except (ConvergenceError, NoMinimiserError, RankDeficientError) as error:
             displacement[i], radius[i] = np.nan, np.inf
-            unresolved[i] = f"leaving out point {i} (leverage {problems.leverage[i]:.6g}): {error}"
+            unresolved[i] = f"leaving out point {i} (leverage {1 - problems.remaining[i]:.6g}): {error}"
         influence[i] = -queries @ displacement[i]
     for i in map(int, np.flatnonzero(~np.isfinite(radius).all(1))):
         unresolved.setdefault(i, certificate.void)
@@ -89,7 +89,7 @@ def _blocks(problems: LeaveOneOutProblems) -> list[Array]:
     """The removable points in blocks from easy to hard, by the size of their Newton step."""
     removable = np.flatnonzero(problems.removable)
     step = np.abs(problems.residual) * problems.square_lengths
-    order = removable[np.argsort((step[removable] / (1 - problems.leverage[removable])), kind="stable")]
+    order = removable[np.argsort(step[removable] / problems.remaining[removable], kind="stable")]
     return [order[start : start + BLOCK] for start in range(0, order.size, BLOCK)]
 
 
@@ -133,17 +133,17 @@ def _refit(fit: Fit, queries: Array, i: int, start: Array) -> tuple[Array, Array
     """Displacement and radius (q,) of one problem by damped Newton, certified in the norm of its own Hessian."""
     weights = fit.glm.weights.copy()
     weights[i] = 0.0
-    objective = Objective(fit.glm.loss, fit.space.features, fit.glm.targets, weights, fit.space.ridge)
+    objective = replace(fit.objective, weights=weights)
     origin = fit.minimum.theta
     closer = objective.value(origin + start) < objective.value(origin)
     minimum = minimise(objective, origin + start if closer else origin, tol=1e-12)
     rounding = objective.decrement_rounding(minimum.theta, minimum.factor)
-    rows = whiten(minimum.factor, np.vstack([fit.space.features[weights > 0], queries]))
+    rows = whiten(minimum.factor, np.vstack([objective.features[weights > 0], queries]))
     lengths = np.linalg.norm(rows, axis=1)
     reach = lengths[: -len(queries)].max()
     if fit.glm.loss.self_concordance is None:
         gradient_norm = float(np.linalg.norm(objective.gradient(minimum.theta)))
-        radius = np.linalg.norm(queries, axis=1) * strong_convexity_radius(gradient_norm, fit.space.ridge.min())
+        radius = np.linalg.norm(queries, axis=1) * strong_convexity_radius(gradient_norm, objective.ridge.min())
     else:
         left = minimum.decrement + rounding
         radius = lengths[-len(queries) :] * newton_certificate(left, reach, 1.0, fit.glm.loss.self_concordance)

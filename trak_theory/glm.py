@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -14,6 +14,9 @@ from trak_theory.linearization import Linearization
 from trak_theory.losses import Loss, as_loss
 from trak_theory.minimise import Minimum, Objective, minimise
 from trak_theory.validation import non_negative, query_array, real_array, ridge_array
+
+if TYPE_CHECKING:
+    from trak_theory.trajectory.objective import GLMObjective
 
 
 class GLM:
@@ -67,7 +70,13 @@ class GLM:
             )
         space = row_space(self.features, self.ridge)
         objective = Objective(self.loss, space.features, self.targets, self.weights, space.ridge)
-        return Fit(self, space, minimise(objective, np.zeros(space.features.shape[1]), tol=tol))
+        return Fit(self, objective, space, minimise(objective, np.zeros(space.features.shape[1]), tol=tol))
+
+    def objective(self) -> GLMObjective:
+        """The per-sample losses w_i ℓ(y_i, φ_iᵀθ) for `trajectory.train`; no ridge: decay belongs to the optimiser."""
+        from trak_theory.trajectory.objective import GLMObjective
+
+        return GLMObjective(self.features, self.targets, self.weights, self.loss)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +88,7 @@ class Fit:
     """
 
     glm: GLM
+    objective: Objective  # in the coordinates of `space`
     space: RowSpace
     minimum: Minimum
 
@@ -92,11 +102,11 @@ class Fit:
 
     @cached_property
     def residual(self) -> Array:
-        return self.glm.weights * self.glm.loss.residual(self.glm.targets, self.outputs)
+        return self.objective.residual(self.outputs)
 
     @cached_property
     def curvature(self) -> Array:
-        return self.glm.weights * self.glm.loss.curvature(self.glm.targets, self.outputs)
+        return self.objective.curvature(self.outputs)
 
     @cached_property
     def gradient_norm(self) -> float:

@@ -105,7 +105,7 @@ def ladder(
     """
     lin, truth = fit.linearize(queries), leave_one_out(fit, queries)
     kernel = trak_kernel(lin, ridge=ridge)
-    seed = rng.bit_generator.seed_seq.spawn(1)[0]  # type: ignore[attr-defined]
+    seed = int(rng.integers(2**63))
     settings: dict[str, Any] = {"k": k, "ridge": ridge, "kind": kind}
 
     def same() -> Generator:
