@@ -109,13 +109,18 @@ def kendall(reference: Array, estimate: Array) -> float:
 
 
 def slope(reference: Array, estimate: Array) -> float:
-    square = float(reference @ reference)
-    return float(reference @ estimate) / square if square > 0 else np.nan
+    largest = np.abs(reference).max(initial=0.0)
+    if largest == 0:
+        return np.nan
+    unit = reference / largest  # squares of the raw entries may overflow
+    return float(unit @ (estimate / largest) / (unit @ unit))
 
 
 def relative_error(reference: Array, estimate: Array) -> float:
-    size = float(np.linalg.norm(reference))
-    return float(np.linalg.norm(estimate - reference)) / size if size > 0 else np.nan
+    largest = np.abs(reference).max(initial=0.0)
+    if largest == 0:
+        return np.nan
+    return float(np.linalg.norm((estimate - reference) / largest) / np.linalg.norm(reference / largest))
 
 
 def top_overlap(reference: Array, estimate: Array) -> float:

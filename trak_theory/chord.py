@@ -2,11 +2,12 @@
 
 With H = RᵀR, a_i = R⁻ᵀφ_i and θ = θ̂ + R⁻¹u, the gradient of the objective without i is
 
-    g_i(u) = u − (r_i + d_i s_i) a_i + Σ_{j≠i} ρ_j(s_j) a_j + ĝ,     s = Au,     ρ_j(s) = ℓ′_j(f_j+s) − r_j − d_j s,
+    g_i(u) = u − (r_i + d_i s_i) a_i + Σ_{j≠i} ρ_j(s_j) a_j,     s = Au,     ρ_j(s) = ℓ′_j(f_j+s) − r_j − d_j s.
 
-where ĝ is the fit's own gradient. The chord iteration solves with the down-dated Hessian M_i = I − d_i a_i a_iᵀ
-at θ̂; its first iterate from u = 0 is the Newton point r_i a_i/(1 − h_i). Rows are left-out points throughout, so
-that one evaluation of b problems is two products (b, m) × (m, n) and (b, n) × (n, m).
+The gradient that the fit itself still has is not in it but in the rounding allowance. The chord iteration solves with
+the down-dated Hessian M_i = I − d_i a_i a_iᵀ at θ̂; its first iterate from u = 0 is the Newton point r_i a_i/(1 − h_i).
+Rows are left-out points throughout, so that one evaluation of b problems is two products, (b, m) × (m, n) and
+(b, n) × (n, m).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy import ndarray as Array
-from scipy.linalg import solve_triangular
 
 from trak_theory.coordinates import EPS, whiten
 from trak_theory.glm import Fit
@@ -35,13 +35,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LeaveOneOutProblems:
-    """rows A (n, m); residual r, curvature d, remaining 1 − h (n,); gradient ĝ (m,); remainder ρ."""
+    """rows A (n, m); residual r, curvature d, remaining 1 − h (n,); remainder ρ."""
 
     rows: Array
     residual: Array
     curvature: Array
     remaining: Array
-    gradient: Array
     remainder: Remainder
     rounding_floor: float
 
@@ -64,7 +63,6 @@ class LeaveOneOutProblems:
             self.residual.astype(dtype),
             self.curvature.astype(dtype),
             self.remaining.astype(dtype),
-            self.gradient.astype(dtype),
             self.remainder,
             self.rounding_floor,
         )
@@ -74,11 +72,10 @@ class LeaveOneOutProblems:
         change = points @ self.rows.T
         change[np.arange(left_out.size), left_out] = 0.0  # ρ_i = 0: the point is gone
         largest = np.maximum(change.max(1), -change.min(1))
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a runaway row is left to its refit
-            remainder = self.remainder(change)
-            pull = remainder @ self.rows
+        remainder = self.remainder(change)
+        pull = remainder @ self.rows
         rows = self.rows[left_out]
-        goal = self.residual[left_out, None] * rows - pull - self.gradient
+        goal = self.residual[left_out, None] * rows - pull
         scale = self.curvature[left_out] / self.remaining[left_out]
         goal += (scale * np.einsum("bm,bm->b", rows, goal))[:, None] * rows
         return goal - points, largest, np.einsum("bn,bn->b", remainder, remainder)
@@ -118,20 +115,19 @@ class LeaveOneOutProblems:
 def leave_one_out_problems(fit: Fit) -> LeaveOneOutProblems:
     """The problems of a fit: one triangular solve with the factor of its Hessian.
 
-    A gradient ĝ within its own rounding is noise: it is dropped and allowed for, which also carries the condition of
-    the features (ε · cond) into every radius.
+    The allowance for the fit's own gradient and its rounding carries the condition of the features (ε · cond) into
+    every radius; it counts for θ̂ and for the leave-one-out minimiser.
     """
-    rows = whiten(fit.minimum.factor, fit.space.features)
-    gradient = solve_triangular(fit.minimum.factor, fit.objective.gradient(fit.minimum.theta), trans="T")
-    rounding = fit.objective.decrement_rounding(fit.minimum.theta, fit.minimum.factor)
+    theta, factor = fit.minimum.theta, fit.minimum.factor
+    rows = whiten(factor, fit.space.features)
+    fit_error = 2 * fit.minimum.decrement + fit.objective.decrement_rounding(theta, factor)
     return LeaveOneOutProblems(
         rows,
         fit.residual,
         fit.curvature,
         1 - fit.curvature * np.einsum("im,im->i", rows, rows),
-        gradient if np.linalg.norm(gradient) > rounding else np.zeros_like(gradient),
         fit.glm.loss.taylor_remainder(fit.glm.targets, fit.outputs, fit.glm.weights),
-        rounding + EPS * float(np.linalg.norm(fit.residual) * np.linalg.norm(rows)),
+        fit_error + EPS * float(np.linalg.norm(fit.residual) * np.linalg.norm(rows)),
     )
 
 

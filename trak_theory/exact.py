@@ -79,9 +79,10 @@ def _solve_all(problems: LeaveOneOutProblems, certificate: Certificate, goal: Ar
     n, m = problems.rows.shape
     points, radii, converged = np.zeros((n, m)), np.full(n, np.inf), np.zeros(n, bool)
     single = problems.astype(np.float32)
-    for block in _blocks(problems):
-        start = _warm_up(single, block, problems.newton_points(block))
-        points[block], radii[block], converged[block] = _solve(problems, certificate, block, start, goal[block])
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a row that runs away gets a refit
+        for block in _blocks(problems):
+            start = _warm_up(single, block, problems.newton_points(block))
+            points[block], radii[block], converged[block] = _solve(problems, certificate, block, start, goal[block])
     return points, radii, converged
 
 

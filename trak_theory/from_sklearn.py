@@ -97,7 +97,7 @@ def _logistic(model: Any, y: Array, weights: Array) -> Translation:
         raise TypeError("from_sklearn supports L2 or no penalty; an L1 penalty has no second derivative")
     unknown = ~np.isin(y, model.classes_)
     if unknown.any():
-        raise ValueError(f"label {y[unknown][0]!r} is not one of the fitted classes {list(model.classes_)}")
+        raise ValueError(f"label {y[unknown].tolist()[0]!r} is not one of the fitted classes {model.classes_.tolist()}")
     if model.class_weight is not None:
         from sklearn.utils.class_weight import compute_sample_weight
 

@@ -36,7 +36,8 @@ class Objective:
     ridge: Array
 
     def value(self, theta: Array) -> float:
-        losses = self.loss.value(self.targets, self.features @ theta)
+        with np.errstate(over="ignore"):  # inf is the value, far out
+            losses = self.loss.value(self.targets, self.features @ theta)
         return float(self.weights @ losses + 0.5 * self.ridge @ theta**2)
 
     def residual(self, outputs: Array) -> Array:
@@ -92,11 +93,12 @@ def _newton(objective: Objective, start: Array, tol: float) -> Minimum:
         step = -solve_triangular(factor, whitened, check_finite=False)
         outputs, change = objective.features @ theta, objective.features @ step
         scale = max(1.0, float(np.abs(outputs).max()))
-        within = float(np.abs(change).max()) <= tol * scale
+        left = float(np.abs(change).max()) / scale
         stalled = stalled + 1 if decrement > 0.5 * smallest else 0
-        if within and (stalled or decrement <= EPS * scale):
+        if left <= tol and (stalled or decrement <= EPS * scale):
             return Minimum(theta, factor, decrement)
-        if stalled >= 2 and decrement <= objective.decrement_rounding(theta, factor):
+        # Towards infinity the decrement vanishes too, but the outputs never stop moving.
+        if left <= np.sqrt(tol) and stalled >= 2 and decrement <= objective.decrement_rounding(theta, factor):
             return Minimum(theta, factor, decrement)
         smallest = min(smallest, decrement)
         theta = _line_search(objective, theta, step, decrement)
@@ -109,12 +111,11 @@ def _newton(objective: Objective, start: Array, tol: float) -> Minimum:
 def _line_search(objective: Objective, theta: Array, step: Array, decrement: float) -> Array:
     value, length = objective.value(theta), 1.0
     slack = EPS * len(objective.targets) * max(1.0, abs(value))
-    with np.errstate(over="ignore"):
-        for _ in range(MAX_HALVINGS):
-            trial = objective.value(theta + length * step)
-            if trial <= value - SUFFICIENT_DECREASE * length * decrement**2 + slack:
-                break
-            length /= 2
+    for _ in range(MAX_HALVINGS):
+        trial = objective.value(theta + length * step)
+        if trial <= value - SUFFICIENT_DECREASE * length * decrement**2 + slack:
+            break
+        length /= 2
     return theta + length * step
 
 
