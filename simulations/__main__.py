@@ -1,0 +1,108 @@
+"""Command line of the studies: python -m simulations list | run | status."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from joblib import cpu_count
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from simulations.runner import Outcome, run
+from simulations.store import Store
+from simulations.study import Study, UnknownStudyError, all_studies, find_study
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+LOST_WORKER = "a worker process was killed, perhaps for lack of memory: try fewer --jobs"
+
+
+class Size(StrEnum):
+    quick = "quick"
+    full = "full"
+
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A study's name, or all.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed; each cell derives its own from this and its parameters.")]
+OutOption = Annotated[Path, typer.Option(help="Folder of the results, OUT/<study>/<cell>.parquet.")]
+
+
+@app.callback()
+def main() -> None:
+    """Run the simulation studies. Results are kept cell by cell: stop at any time, run again to continue."""
+
+
+@app.command("list")
+def list_studies() -> None:
+    """Name the studies, with what each shows and its number of cells."""
+    for study in all_studies():
+        typer.echo(f"{study.name}  ({len(study.quick)} cells quick, {len(study.full)} full)\n    {study.summary}")
+
+
+@app.command("run")
+def run_studies(
+    name: NameArgument,
+    size: Annotated[Size, typer.Option(help="Which grid of cells.")] = Size.quick,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="all cores")] = None,
+    seed: SeedOption = 0,
+    out: OutOption = Path("results"),
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run on this Dask scheduler's workers; OUT must be shared by them."),
+    ] = None,
+) -> None:
+    """Compute the cells of a study (or of all) that are not stored yet; cells that failed are tried again.
+
+    The exit status is 1 when cells failed; their parameters and tracebacks are in OUT/<study>/<cell>.failed.json.
+    """
+    failed = False
+    for study in _studies(name):
+        try:
+            outcome = run(study, size=size.value, jobs=jobs or cpu_count(), seed=seed, out=out, dask=dask)
+        except KeyboardInterrupt:
+            typer.echo(f"\n{study.name}: interrupted; finished cells are kept, run it again to continue", err=True)
+            raise typer.Exit(130) from None
+        except (OSError, TerminatedWorkerError) as error:
+            reason = LOST_WORKER if isinstance(error, TerminatedWorkerError) else f"stopped: {error}"
+            typer.echo(f"{study.name}: {reason}; finished cells are kept, run it again to continue", err=True)
+            raise typer.Exit(1) from error
+        _report(study, outcome, out)
+        failed = failed or bool(outcome.failures)
+    raise typer.Exit(int(failed))
+
+
+@app.command()
+def status(name: NameArgument = "all", seed: SeedOption = 0, out: OutOption = Path("results")) -> None:
+    """Count the cells of each grid that are done, have failed, and are left."""
+    store = Store(out)
+    typer.echo(f"{'study':24} {'size':5} {'done':>6} {'failed':>6} {'left':>6}")
+    for study in _studies(name):
+        for size in Size:
+            cells = study.cells(size.value, seed)
+            missing = [cell for cell in cells if not store.is_done(cell)]
+            failed = sum(store.has_failed(cell) for cell in missing)
+            counts = f"{len(cells) - len(missing):6} {failed:6} {len(missing) - failed:6}"
+            typer.echo(f"{study.name:24} {size.value:5} {counts}")
+
+
+def _studies(name: str) -> list[Study]:
+    try:
+        return all_studies() if name == "all" else [find_study(name)]
+    except UnknownStudyError as error:
+        raise typer.BadParameter(f"{error} or 'all'", param_hint="NAME") from error
+
+
+def _report(study: Study, outcome: Outcome, out: Path) -> None:
+    typer.echo(
+        f"{study.name}: {outcome.computed} cells computed, {outcome.kept} were there, {len(outcome.failures)} failed"
+    )
+    for failure in outcome.failures:
+        typer.echo(f"  failed: {dict(failure.cell.params)}: {failure.error}", err=True)
+        typer.echo(f"    traceback in {out / study.name / failure.cell.key}.failed.json", err=True)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m simulations")

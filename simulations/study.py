@@ -1,0 +1,133 @@
+"""A study is data: a pure function, the grids of plain parameters it runs on, and one line saying what for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from itertools import product
+from pkgutil import iter_modules
+from typing import Any, Literal
+
+from numpy.random import Generator, SeedSequence, default_rng
+
+import simulations
+
+Params = Mapping[str, str | int | float | bool]
+Rows = list[dict[str, Any]]
+Run = Callable[[Params, Generator], Rows]
+Size = Literal["quick", "full"]
+
+
+class UnknownStudyError(LookupError):
+    """No module of that name declares a study."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study. What it is decides its name in the store and its random numbers, and nothing else does."""
+
+    study: str
+    params: Params
+    seed: int
+
+    @cached_property
+    def identity(self) -> str:
+        return canonical({"study": self.study, "params": self.params, "seed": self.seed})
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.identity.encode()).hexdigest()
+
+    @property
+    def key(self) -> str:
+        return self._digest[:32]
+
+    def rng(self) -> Generator:
+        return default_rng(SeedSequence(int(self._digest, 16)))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A simulation study.
+
+    name         that of the module in `simulations` that declares it as STUDY
+    summary      one line: the claim it tests, or the question it answers
+    run          (params, rng) → tidy rows; pure: all randomness from rng, no files
+    quick, full  grids: the parameters of each cell, replicates included. Keep quick a part of full, so that the
+                 full size continues where the quick one stopped
+    """
+
+    name: str
+    summary: str
+    run: Run
+    quick: Sequence[Params]
+    full: Sequence[Params]
+
+    def __post_init__(self) -> None:
+        for size, grid in (("quick", self.quick), ("full", self.full)):
+            if not grid:
+                raise ValueError(f"study {self.name!r}: the {size} grid is empty")
+            seen: set[str] = set()
+            for params in grid:
+                _check_plain(self.name, params)
+                if canonical(params) in seen:
+                    raise ValueError(f"study {self.name!r}: the {size} grid holds {dict(params)} twice")
+                seen.add(canonical(params))
+
+    def cells(self, size: Size, seed: int) -> list[Cell]:
+        return [Cell(self.name, params, seed) for params in (self.quick if size == "quick" else self.full)]
+
+    def places(self) -> dict[str, int]:
+        """Canonical parameters → place in the grids, quick before full: the order of loaded rows."""
+        names = dict.fromkeys(canonical(params) for params in [*self.quick, *self.full])
+        return {name: place for place, name in enumerate(names)}
+
+
+def grid(**axes: Iterable[Any]) -> list[Params]:
+    """All combinations of the axes, the last one fastest."""
+    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+
+
+def study_names() -> list[str]:
+    """Modules of this package that may declare a study, without importing them."""
+    modules = iter_modules(simulations.__path__)
+    return sorted(module.name for module in modules if not module.ispkg and module.name != "__main__")
+
+
+def find_study(name: str) -> Study:
+    """The study of that name. Imports its module only."""
+    declared = _declared(name) if name in study_names() else None
+    if declared is None:
+        raise UnknownStudyError(f"unknown study {name!r}: choose one of {[study.name for study in all_studies()]}")
+    return declared
+
+
+def all_studies() -> list[Study]:
+    return [study for study in map(_declared, study_names()) if study is not None]
+
+
+def _declared(name: str) -> Study | None:
+    study = getattr(import_module(f"simulations.{name}"), "STUDY", None)
+    if study is not None and study.name != name:
+        raise ValueError(f"simulations/{name}.py declares a study named {study.name!r}; the two must agree")
+    return study
+
+
+def canonical(value: Any) -> str:
+    """One text for one value, whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _check_plain(study: str, params: Params) -> None:
+    if "seed" in params:
+        raise ValueError(f"study {study!r}: a parameter cannot be named 'seed', as the seed of the run is")
+    for name, value in params.items():
+        if type(value) not in (str, int, float, bool):
+            raise TypeError(
+                f"study {study!r}: parameter {name} = {value!r} is a {type(value).__name__}; parameters are plain "
+                "str, int, float or bool, so that they can name a file and become a column"
+            )
