@@ -6,7 +6,7 @@ import numpy as np
 
 
 def refit(glm, without, start):
-    """The minimiser without point `without`: plain damped Newton with dense normal equations, in original coordinates."""
+    """The minimiser without point `without`: plain damped Newton with dense normal equations, no reduction."""
     keep = np.arange(len(glm.targets)) != without
     features, targets, weights = glm.features[keep], glm.targets[keep], glm.weights[keep]
 

@@ -3,7 +3,9 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import refit
 from problems import glms, losses, queries_for, random_glm, seeds
+
 from trak_theory import GLM, leave_one_out, newton
 from trak_theory import exact as exact_module
 
@@ -28,9 +30,7 @@ def same(left, right):
 def test_permuting_the_points_permutes_the_rows(glm, seed):
     queries = queries_for(glm, seed)
     order = np.random.default_rng(seed).permutation(len(glm.targets))
-    permuted = GLM(
-        glm.features[order], glm.targets[order], loss=glm.loss, ridge=glm.ridge, weights=glm.weights[order]
-    )
+    permuted = GLM(glm.features[order], glm.targets[order], loss=glm.loss, ridge=glm.ridge, weights=glm.weights[order])
     for left, right in zip(attributions(permuted, queries), attributions(glm, queries), strict=True):
         left, right = (getattr(value, "influence", value) for value in (left, right))
         same(left, right[order])
@@ -111,7 +111,7 @@ def test_block_size_does_not_matter(glm, seed, block):
 def test_zero_padding_the_parameters_changes_nothing(glm, seed):
     # p grows past n, so the same problem goes through the row-space reduction.
     queries = queries_for(glm, seed)
-    n, p = glm.features.shape
+    n = len(glm.targets)
     wide = GLM(
         np.hstack([np.zeros((n, n + 5)), glm.features]),
         glm.targets,
@@ -137,8 +137,6 @@ def test_leverages_lie_in_the_unit_interval_and_sum_to_the_degrees_of_freedom(gl
 
 @given(glms(max_n=25, max_p=40), seeds)
 def test_the_radius_covers_the_truth(glm, seed):
-    from oracles import refit
-
     queries = queries_for(glm, seed)
     fit = glm.fit()
     exact = leave_one_out(fit, queries)

@@ -3,11 +3,11 @@
 import mpmath
 import numpy as np
 import pytest
+from oracles import refit
 from problems import LOSS_NAMES, design, queries_for, random_glm, targets_for
 from sklearn.datasets import load_breast_cancer, load_diabetes
-from trak_theory import GLM, leave_one_out, newton
 
-from oracles import refit
+from trak_theory import GLM, leave_one_out, newton
 
 ROUNDING = 1e-12  # of the oracle's own normal equations, relative to the query's rms influence, at condition ≤ 1e4
 MANY = 1000

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from trak_theory import Logistic, Poisson, PseudoHuber, Squared
 
 LOSSES = [Squared(), Logistic(), Poisson(), PseudoHuber(), PseudoHuber(0.3)]

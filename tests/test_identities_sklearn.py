@@ -12,6 +12,7 @@ from sklearn.linear_model import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
 from trak_theory import GLM
 from trak_theory.from_sklearn import design_rows
 

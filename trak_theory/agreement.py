@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
-from scipy.stats import kendalltau, rankdata
 
 
 class Mean(float):
@@ -101,10 +100,14 @@ def pearson(reference: Array, estimate: Array) -> float:
 
 
 def spearman(reference: Array, estimate: Array) -> float:
+    from scipy.stats import rankdata  # scipy.stats takes longer to import than everything else together
+
     return pearson(rankdata(reference), rankdata(estimate))
 
 
 def kendall(reference: Array, estimate: Array) -> float:
+    from scipy.stats import kendalltau
+
     return float(kendalltau(reference, estimate).statistic) if reference.size > 1 else np.nan
 
 

@@ -1,0 +1,35 @@
+"""The registry of claims. A module registers its claims as CLAIMS, and its name in MODULES."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import numpy as np
+
+from trak_theory.claims.claim import Claim, Entry, Estimate
+
+__all__ = ["Claim", "Entry", "Estimate", "ledger", "registry"]
+
+MODULES = (
+    "trak_theory.claims.identities",
+    "trak_theory.claims.derivatives",
+    "trak_theory.claims.expansions",
+    "trak_theory.claims.limits",
+    "trak_theory.claims.bounds",
+)
+
+
+def registry() -> dict[str, Claim]:
+    """Name → claim, in the order of the modules."""
+    claims: dict[str, Claim] = {}
+    for module in MODULES:
+        for claim in import_module(module).CLAIMS:
+            if claim.name in claims:
+                raise ValueError(f"two claims are named {claim.name!r}; the second is in {module}")
+            claims[claim.name] = claim
+    return claims
+
+
+def ledger(*, seed: int) -> list[Entry]:
+    """Every claim checked. Each draws from a generator of its own, so that adding one changes no other."""
+    return [claim.check(np.random.default_rng([seed, *name.encode()])) for name, claim in registry().items()]

@@ -1,0 +1,23 @@
+"""Command line: trak-theory COMMAND. Every command lives in a module of its own and is registered here."""
+
+from __future__ import annotations
+
+import typer
+
+from trak_theory.claims.command import claims
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command()(claims)
+
+
+@app.callback()
+def _describe() -> None:
+    """How wrong is a data attribution score?"""
+
+
+def main() -> None:
+    app(prog_name="trak-theory")
+
+
+if __name__ == "__main__":
+    main()
