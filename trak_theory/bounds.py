@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy import ndarray as Array
 from numpy.typing import ArrayLike
-from scipy.special import exprel
+from scipy.special import exprel, hyp1f1
 
 PREMISE_MARGIN = 1e-9
+LARGEST_EXPONENT = 500.0
 
 
-def newton_certificate(
-    decrement: ArrayLike, reach: ArrayLike, drift: ArrayLike, self_concordance: float
-) -> Array:
+def newton_certificate(decrement: ArrayLike, reach: ArrayLike, drift: ArrayLike, self_concordance: float) -> Array:
     """Distance to the minimiser from the length of the Newton step that is left.
 
     F is the objective, β any point, M = ∇²F at a reference point; decrement g = ‖∇F(β)‖_{M⁻¹},
@@ -86,9 +85,10 @@ def newton_decrement_bound(
         change = np.abs(residual) * np.sqrt(square_lengths * largest_of_others(square_lengths)) / remaining
         exponent = self_concordance * change
         length = np.abs(residual) * np.sqrt(square_lengths / remaining)
-        decrement = length * (exprel(exponent) - 1)
-    gone = remaining <= 0
-    return np.where(gone, np.inf, decrement), np.where(gone, np.inf, change)
+    # (e^x − 1 − x)/x without cancellation
+    growth = exponent / 2 * hyp1f1(1, 3, np.fmin(exponent, LARGEST_EXPONENT))
+    vacuous = (remaining <= 0) | (exponent > LARGEST_EXPONENT)
+    return np.where(vacuous, np.inf, length * growth), np.where(vacuous, np.inf, change)
 
 
 def linearisation_radius(curvature: ArrayLike, distance: ArrayLike) -> Array:
@@ -116,6 +116,8 @@ def two_layer_curvature(
     [[0, σ′‖x̃‖], [σ′‖x̃‖, a_hσ″‖x̃‖²]], it vanishes elsewhere, and its norm grows with |σ′|, |σ″| and |a_h|.
     Source: ours.
     """
+    if not np.isfinite(bend):
+        return np.full(len(inputs), np.inf)
     length = np.sqrt(1 + np.einsum("id,id->i", inputs, inputs))
     u = (np.abs(output_weights).max() + np.asarray(distance)) * bend * length**2
     v = slope * length

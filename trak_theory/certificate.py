@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.bounds import chord_radius, newton_certificate, strong_convexity_radius
+from trak_theory.bounds import chord_radius, largest_of_others, newton_certificate, strong_convexity_radius
 from trak_theory.chord import Evaluation, LeaveOneOutProblems
 from trak_theory.coordinates import whiten
 from trak_theory.glm import Fit
@@ -102,11 +102,5 @@ def certificate_for(fit: Fit, problems: LeaveOneOutProblems, queries: Array) -> 
         return StrongConvexity(lengths, rms, problems, fit.minimum.factor, float(fit.space.ridge.min()))
     square = np.einsum("qm,qm->q", whitened, whitened)
     lengths = np.sqrt(square + fit.curvature[:, None] * cross**2 / remaining)
-    reach = np.sqrt(_largest_of_others(problems.square_lengths) / remaining[:, 0])
+    reach = np.sqrt(largest_of_others(problems.square_lengths) / remaining[:, 0])
     return SelfConcordant(lengths, rms, problems, reach, fit.glm.loss.self_concordance)
-
-
-def _largest_of_others(values: Array) -> Array:
-    """max_{j≠i} values_j for every i."""
-    last, second = np.argmax(values), np.partition(values, -2)[-2]
-    return np.where(np.arange(values.size) == last, second, values[last])
