@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from trajectories import OPTIMIZERS, epochs, queries, small_glm, small_network, small_run, start
+
 from trak_theory.trajectory import (
     MLP,
     SGD,
@@ -147,7 +150,7 @@ def test_a_batch_that_would_be_empty_has_no_mean():
             retrain_without(run, [[sample]], removal="renormalise")
         with pytest.raises(ValueError, match=rf"leaves batch {step} \(size \d\) empty"):
             forward(run, [sample], removal="renormalise")
-    with pytest.raises(ValueError, match="leaves batch 0 .* empty"):
+    with pytest.raises(ValueError, match=r"leaves batch 0 .* empty"):
         retrain_without(run, [[0, 1]], removal="renormalise")
     with pytest.raises(ValueError, match='use removal="keep"'):
         attribute(run, queries(NET), removal="renormalise")
@@ -158,7 +161,7 @@ def test_a_batch_that_would_be_empty_has_no_mean():
 def test_conventions_are_never_mixed():
     truth = retrain_without(RUN, [[0], [1]])
     for other in ({"removal": "renormalise"}, {"occurrences": "each"}):
-        with pytest.raises(ValueError, match="the truth was retrained under .* the estimate made under"):
+        with pytest.raises(ValueError, match=r"the truth was retrained under .* the estimate made under"):
             truth.agreement(attribute(RUN, queries(NET), **other))
 
 
@@ -168,14 +171,7 @@ def test_a_retraining_that_diverges_is_named():
     batches = [np.array([1, 2])] * 3 + [np.array([0, 0])]
     run = train(glm, np.zeros(glm.p), batches, AdamW(0.01))
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="1 of 1 retrainings did not stay finite"):
-        retrain_without(with_steps(run, SGD(1e200)), [[1]])
-
-
-def with_steps(run, optimizer):
-    """The run's record with another optimiser, so that only retrainings diverge."""
-    from dataclasses import replace
-
-    return replace(run, optimizer=optimizer)
+        retrain_without(replace(run, optimizer=SGD(1e200)), [[1]])  # only the retraining diverges
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The registry of claims holds, and its command prints what it found."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 import trak_theory.claims
 from trak_theory.claims import registry
-from trak_theory.claims.command import HEADINGS, SEED
+from trak_theory.claims.command import HEADINGS, MARKS, SEED
 from trak_theory.cli import app
 
 
@@ -107,3 +108,23 @@ def test_latex_is_printed_whole():
     assert answer.exit_code == 0
     assert answer.output.startswith("\\documentclass")
     assert answer.output.endswith("\\end{document}\n")
+
+
+@pytest.mark.usefixtures("toys")
+def test_the_table_is_written_between_the_marks_of_a_file(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- ledger -->\nstale\n<!-- /ledger -->\nafter\n")
+    answer = run("--update", str(page))
+    assert page.read_text() == f"before\n<!-- ledger -->\n\n{answer.output}\n<!-- /ledger -->\nafter\n"
+    page.write_text("no marks")
+    assert "needs one line" in " ".join(run("--update", str(page)).output.split())
+    assert page.read_text() == "no marks"
+
+
+def test_the_readme_shows_every_claim():
+    """Names, kinds and sources; the digits of a slack may differ from machine to machine."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    lines = readme.split(MARKS[0])[1].split(MARKS[1])[0].strip().splitlines()[2:]
+    shown = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
+    expected = [(claim.name, claim.kind, claim.source, "holds") for claim in registry().values()]
+    assert [(*row[:3], row[-1]) for row in shown] == expected, "update it with: trak-theory claims --update README.md"

@@ -11,7 +11,7 @@ from numpy import ndarray as Array
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from simulations.benchmarks.timing import Timing, machine, timed
+from simulations.benchmarks.timing import Timing, machine, side_by_side, timed
 from trak_theory import GLM, Fit, LeaveOneOut, leave_one_out
 
 SIZES = ((4000, 200), (1000, 200), (1000, 50))
@@ -80,12 +80,15 @@ def measure(n: int, p: int, *, threads: int, repeats: int, rng: np.random.Genera
     fit = GLM(features, targets, loss="logistic", ridge=RIDGE).fit()
     exact = leave_one_out(fit, queries, tol=TOL)
     chosen = rng.choice(n, REFITS, replace=False)
+    pair, ours = side_by_side(
+        lambda: features @ (features.T @ square), lambda: leave_one_out(fit, queries, tol=TOL), repeats=repeats
+    )
     return Row(
         n,
         p,
         threads,
-        timed(lambda: features @ (features.T @ square), repeats=repeats),
-        timed(lambda: leave_one_out(fit, queries, tol=TOL), repeats=repeats),
+        pair,
+        ours,
         _per_refit(fit, chosen, warm=False),
         _per_refit(fit, chosen, warm=True),
         relative_radius(exact),

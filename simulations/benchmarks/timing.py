@@ -25,13 +25,20 @@ class Timing:
 
 def timed(run: Callable[[], object], *, repeats: int) -> Timing:
     """Time `repeats` runs after one that is not counted."""
+    (timing,) = side_by_side(run, repeats=repeats)
+    return timing
+
+
+def side_by_side(*runs: Callable[[], object], repeats: int) -> list[Timing]:
+    """Time the runs in turn, A B A B …: a drift of the machine meets them all. The first round is not counted."""
+    seconds = np.array([[_seconds(run) for run in runs] for _ in range(repeats + 1)])[1:]
+    return [Timing(float(np.median(own)), float(own.min()), float(own.max())) for own in seconds.T]
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = perf_counter()
     run()
-    seconds = []
-    for _ in range(repeats):
-        start = perf_counter()
-        run()
-        seconds.append(perf_counter() - start)
-    return Timing(float(np.median(seconds)), min(seconds), max(seconds))
+    return perf_counter() - start
 
 
 def machine() -> str:

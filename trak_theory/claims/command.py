@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,12 +14,19 @@ if TYPE_CHECKING:
     from trak_theory.claims.claim import Entry
 
 SEED = 0
+MARKS = ("<!-- ledger -->", "<!-- /ledger -->")
 HEADINGS = ("claim", "kind", "source", "predicted", "measured", "s.e. or slack", "verdict")
 
 
 def claims(
     as_json: Annotated[bool, typer.Option("--json", help="The ledger as JSON, with statements and domains.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="All derivations as one LaTeX document instead.")] = False,
+    update: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.md", help="Also write the table into this file, between its ledger marks.", dir_okay=False
+        ),
+    ] = None,
 ) -> None:
     """Check every claim and print the ledger. The exit status is 1 when a claim does not hold.
 
@@ -36,8 +44,20 @@ def claims(
     from trak_theory.claims import ledger
 
     entries = ledger(seed=SEED)
+    if update is not None:
+        write_between_marks(update, ledger_table(entries))
     typer.echo(ledger_json(entries) if as_json else ledger_table(entries))
     raise typer.Exit(int(not all(entry.holds for entry in entries)))
+
+
+def write_between_marks(path: Path, table: str) -> None:
+    """Replace what stands between the lines <!-- ledger --> and <!-- /ledger --> of a Markdown file."""
+    begin, end = MARKS
+    text = path.read_text() if path.exists() else ""
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise typer.BadParameter(f"{path} needs one line {begin} and one line {end}; the table goes between them")
+    head, rest = text.split(begin)
+    path.write_text(f"{head}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}")
 
 
 def ledger_json(entries: list[Entry]) -> str:

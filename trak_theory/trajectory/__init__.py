@@ -1,0 +1,46 @@
+"""Training runs as objects: record one, retrain without samples, attribute its end to them."""
+
+from trak_theory.trajectory.attribute import Attribution, attribute
+from trak_theory.trajectory.convention import Convention
+from trak_theory.trajectory.error_levels import ErrorLevels, error_levels
+from trak_theory.trajectory.forward import forward
+from trak_theory.trajectory.networks import MLP
+from trak_theory.trajectory.objective import GLMObjective, Objective
+from trak_theory.trajectory.optimizers import SGD, Adam, AdamW, Optimizer, from_torch
+from trak_theory.trajectory.proxies import Verdict, calibrate, error_bound, verdict
+from trak_theory.trajectory.query import Query, loss_query
+from trak_theory.trajectory.remedy import Remedy, retrain_top
+from trak_theory.trajectory.run import Run, as_sgd, astype, held, train
+from trak_theory.trajectory.truth import Truth, retrain_without
+
+__all__ = [
+    "MLP",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Attribution",
+    "Convention",
+    "ErrorLevels",
+    "GLMObjective",
+    "Objective",
+    "Optimizer",
+    "Query",
+    "Remedy",
+    "Run",
+    "Truth",
+    "Verdict",
+    "as_sgd",
+    "astype",
+    "attribute",
+    "calibrate",
+    "error_bound",
+    "error_levels",
+    "forward",
+    "from_torch",
+    "held",
+    "loss_query",
+    "retrain_top",
+    "retrain_without",
+    "train",
+    "verdict",
+]

@@ -1,0 +1,109 @@
+"""What a trajectory needs to know about a model: per-sample losses and their derivatives in a flat θ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy import ndarray as Array
+
+from trak_theory.losses import Loss
+
+
+class Objective(Protocol):
+    """Per-sample losses ℓ_i(θ), i < n, of a flat θ (p,), and derivatives of Σ_{i∈B} w_i ℓ_i.
+
+    A batch B is an integer index array; weights carry the mean's 1/|B|. Leading axes are models in `loss` and
+    `gradient`, directions in `hvp` and `ggn`. `ggn` is the Gauss–Newton product JᵀℓJ″V, without ∇²f.
+    """
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def p(self) -> int: ...
+
+    def loss(self, theta: Any, batch: Array) -> Any:
+        """θ (…, p) ↦ ℓ (…, B)."""
+        ...
+
+    def gradient(self, theta: Any, batch: Array, weights: Any) -> Any:
+        """θ (…, p), w (…, B) ↦ Σ w_i ∇ℓ_i (…, p)."""
+        ...
+
+    def sample_gradients(self, theta: Any, batch: Array) -> Any:
+        """θ (p,) ↦ ∇ℓ_i (B, p)."""
+        ...
+
+    def hvp(self, theta: Any, batch: Array, weights: Any, directions: Any) -> Any:
+        """θ (p,), V (q, p) ↦ Σ w_i ∇²ℓ_i V (q, p)."""
+        ...
+
+    def ggn(self, theta: Any, batch: Array, weights: Any, directions: Any) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class GLMObjective:
+    """ℓ_i(θ) = w_i ℓ(y_i, φ_iᵀθ) without ridge: features Φ (n, p), targets y (n,), sample weights w (n,).
+
+    Complex θ carries a derivative in its imaginary part: functions of the output are continued as
+    f(Re z) + i Im z f′(Re z), which is what a complex step needs from any `Loss`.
+    """
+
+    features: Array
+    targets: Array
+    weights: Array
+    of_output: Loss
+
+    @property
+    def n(self) -> int:
+        return self.features.shape[0]
+
+    @property
+    def p(self) -> int:
+        return self.features.shape[1]
+
+    def loss(self, theta: Array, batch: Array) -> Array:
+        rows, targets, weights = self._rows(theta, batch)
+        return weights * _continued(self.of_output.value, self.of_output.residual, targets, theta @ rows.T)
+
+    def gradient(self, theta: Array, batch: Array, weights: Array) -> Array:
+        rows, residual = self._residual(theta, batch)
+        return (weights * residual) @ rows
+
+    def sample_gradients(self, theta: Array, batch: Array) -> Array:
+        rows, residual = self._residual(theta, batch)
+        return residual[:, None] * rows
+
+    def hvp(self, theta: Array, batch: Array, weights: Array, directions: Array) -> Array:
+        rows, targets, own = self._rows(theta, batch)
+        outputs = theta @ rows.T
+        curvature = own * _continued(self.of_output.curvature, self.of_output.third, targets, outputs)
+        return (weights * curvature * (directions @ rows.T)) @ rows
+
+    def ggn(self, theta: Array, batch: Array, weights: Array, directions: Array) -> Array:
+        return self.hvp(theta, batch, weights, directions)  # outputs are linear in θ
+
+    def _rows(self, theta: Array, batch: Array) -> tuple[Array, Array, Array]:
+        dtype = theta.real.dtype
+        parts = (self.features[batch], self.targets[batch], self.weights[batch])
+        rows, targets, weights = (part.astype(dtype, copy=False) for part in parts)
+        return rows, targets, weights
+
+    def _residual(self, theta: Array, batch: Array) -> tuple[Array, Array]:
+        rows, targets, own = self._rows(theta, batch)
+        outputs = theta @ rows.T
+        return rows, own * _continued(self.of_output.residual, self.of_output.curvature, targets, outputs)
+
+
+def _continued(
+    function: Callable[[Array, Array], Array],
+    slope: Callable[[Array, Array], Array],
+    targets: Array,
+    outputs: Array,
+) -> Array:
+    if not np.iscomplexobj(outputs):
+        return function(targets, outputs)
+    return function(targets, outputs.real) + 1j * outputs.imag * slope(targets, outputs.real)

@@ -1,0 +1,66 @@
+"""What is read off the end of a run: a function of θ_T and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device, to_device
+from numpy import ndarray as Array
+
+from trak_theory.trajectory.objective import Objective
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """value: θ (p,) ↦ f (q,), or a number;  gradient: θ (p,) ↦ ∂f/∂θ (q, p), or (p,)."""
+
+    value: Callable[[Any], Any]
+    gradient: Callable[[Any], Any]
+
+    def read(self, theta: Any) -> Array:
+        """f(θ) as (q,) in float64."""
+        return np.atleast_1d(as_numpy(self.value(theta)))
+
+    def slope(self, theta: Any) -> Any:
+        """∂f/∂θ as (q, p)."""
+        gradient = self.gradient(theta)
+        gradient = gradient[None, :] if gradient.ndim == 1 else gradient
+        if gradient.shape[-1] != theta.shape[-1]:
+            raise ValueError(f"the query's gradient has {gradient.shape[-1]} entries, θ has p = {theta.shape[-1]}")
+        return gradient
+
+
+def as_query(query: Any, theta: Any) -> Query:
+    """The Query itself, or queryᵀθ for an array (p,) or (p, q)."""
+    if isinstance(query, Query):
+        return query
+    xp = array_namespace(theta)
+    columns = xp.asarray(query, dtype=theta.dtype, device=device(theta))
+    columns = columns[:, None] if columns.ndim == 1 else columns
+    if columns.ndim != 2 or columns.shape[0] != theta.shape[-1]:
+        raise ValueError(
+            f"a linear query must have shape (p,) or (p, q) with p = {theta.shape[-1]}, got {tuple(columns.shape)}"
+        )
+    return Query(lambda at: at @ columns, lambda at: columns.T)
+
+
+def loss_query(objective: Objective, batch: Any, *, mean: bool = False) -> Query:
+    """The losses of the samples `batch` of an objective, one query each, or their mean."""
+    batch = np.asarray(batch)
+
+    def average(function: Callable[..., Any], theta: Any) -> Any:
+        values = function(theta, batch)
+        return array_namespace(values).mean(values, axis=0, keepdims=True) if mean else values
+
+    return Query(partial(average, objective.loss), partial(average, objective.sample_gradients))
+
+
+def as_numpy(array: Any) -> Array:
+    """Any array as float64 numpy on the host."""
+    if not isinstance(array, (np.ndarray, float, int)):
+        array = to_device(array, "cpu")
+    return np.asarray(array, dtype=float)

@@ -1,0 +1,244 @@
+"""A recorded training run: its batches, its optimiser and its states, stored or replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import isqrt
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_array_api_obj, to_device
+from numpy import ndarray as Array
+
+from trak_theory.trajectory.objective import Objective
+from trak_theory.trajectory.optimizers import Optimizer
+from trak_theory.trajectory.updates import State, StepMap
+from trak_theory.validation import positive_count
+
+KEEP_ALL_BELOW = 2**28  # bytes of states; beyond it √T checkpoints and replay are the default
+
+
+class States(Protocol):
+    """The states x_0 … x_T of a run."""
+
+    def get(self, t: int) -> State: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """θ_0 → θ_T: x_{t+1} = F_t(x_t, g_t) with g_t = Σ_{i∈B_t} ∇ℓ_i(θ_t)/|B_t|.
+
+    objective; batches, T index arrays; optimizer; states. `final` is θ_T (p,), `state(t)` is x_t = (θ_t, *slots).
+    """
+
+    objective: Objective
+    batches: tuple[Array, ...]
+    optimizer: Optimizer
+    states: States
+
+    @property
+    def steps(self) -> int:
+        return len(self.batches)
+
+    @property
+    def final(self) -> Any:
+        return self.states.get(self.steps)[0]
+
+    def state(self, t: int) -> State:
+        return self.states.get(t)[: 1 + self.optimizer.slots]
+
+    def step(self, t: int) -> StepMap:
+        """The map F_t."""
+        return self.optimizer.at(t, self.final)
+
+    def weights(self, t: int) -> Any:
+        """1/|B_t| for each sample of the batch, (B,)."""
+        return mean_weights(self.final, self.batches[t])
+
+    def occurrences(self, samples: Any) -> Array:
+        """The steps (in order) whose batch holds some of `samples`."""
+        every_sample, its_step = self._flat
+        return np.unique(its_step[np.isin(every_sample, samples)])
+
+    @cached_property
+    def _flat(self) -> tuple[Array, Array]:
+        sizes = [len(batch) for batch in self.batches]
+        return np.concatenate(self.batches), np.repeat(np.arange(self.steps), sizes)
+
+
+def train(
+    objective: Objective,
+    theta0: Any,
+    batches: Sequence[Any],
+    optimizer: Optimizer,
+    *,
+    every: int | None = None,
+    directory: Path | str | None = None,
+) -> Run:
+    """Run the optimiser over the batches from θ_0 and record every state, or every `every`-th one.
+
+    States between checkpoints are replayed bit by bit when they are asked for. `every` defaults to 1 while all
+    states take at most 256 MiB, else to √T. `directory` keeps the checkpoints on disk.
+    """
+    theta = _start(objective, theta0)
+    checked = check_batches(batches, objective.n)
+    if every is None:
+        size = (1 + optimizer.slots) * theta.shape[0] * np.dtype(str(theta.dtype).rpartition(".")[2]).itemsize
+        every = 1 if size * len(checked) <= KEEP_ALL_BELOW else isqrt(len(checked) - 1) + 1
+    states = Checkpoints(objective, checked, optimizer, positive_count("every", every), directory)
+    states.record(optimizer.start(theta))
+    return Run(objective, checked, optimizer, states)
+
+
+def advance(objective: Objective, batch: Array, optimizer: Optimizer, t: int, state: State) -> State:
+    """One step of training; raises with the step where the loss or its gradient stops being finite."""
+    theta = state[0]
+    gradient = objective.gradient(theta, batch, mean_weights(theta, batch))
+    after = optimizer.at(t, theta)(state, gradient)
+    xp = array_namespace(theta)
+    if not bool(xp.all(xp.isfinite(after[0]))):
+        loss = float(xp.mean(objective.loss(theta, batch).real))
+        largest = float(xp.max(xp.abs(gradient)))
+        raise FloatingPointError(
+            f"step {t}: θ is not finite after the update; the batch loss is {loss:.6g}, the largest |g| {largest:.3g}; "
+            "lower the learning rate, clip the gradient or check the data"
+        )
+    return after
+
+
+def mean_weights(theta: Any, batch: Array) -> Any:
+    xp = array_namespace(theta)
+    return xp.full((len(batch),), 1.0 / len(batch), dtype=theta.real.dtype, device=device(theta))
+
+
+class Checkpoints:
+    """Every `every`-th state of a run and the last one; the segment in use is replayed and kept."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        batches: tuple[Array, ...],
+        optimizer: Optimizer,
+        every: int,
+        directory: Path | str | None = None,
+    ) -> None:
+        self.every = every
+        self._model = (objective, batches, optimizer)
+        self._saved: dict[int, State] = {}
+        self._folder = None if directory is None else Path(directory)
+        self._segment: tuple[int, list[State]] = (-1, [])
+
+    def record(self, state: State) -> None:
+        for t in range(len(self._model[1])):
+            if t % self.every == 0:
+                self._save(t, state)
+            state = self._advance(t, state)
+        self._last = state
+
+    def get(self, t: int) -> State:
+        steps = len(self._model[1])
+        if not 0 <= t <= steps:
+            raise IndexError(f"state {t} was asked for, the run has states 0 … {steps}")
+        if t == steps:
+            return self._last
+        first = t - t % self.every
+        if first != self._segment[0]:
+            self._segment = (-1, [])  # free the old segment before the new one grows
+            states = [self._load(first)]
+            for s in range(first, min(first + self.every, steps) - 1):
+                states.append(self._advance(s, states[-1]))
+            self._segment = (first, states)
+        return self._segment[1][t - first]
+
+    def _advance(self, t: int, state: State) -> State:
+        objective, batches, optimizer = self._model
+        return advance(objective, batches[t], optimizer, t, state)
+
+    def _save(self, t: int, state: State) -> None:
+        if self._folder is None:
+            self._saved[t] = state
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        np.save(self._file(t), np.stack([np.asarray(to_device(part, "cpu")) for part in state]))
+
+    def _load(self, t: int) -> State:
+        if self._folder is None:
+            return self._saved[t]
+        like = self._last[0]
+        parts = np.load(self._file(t))
+        return tuple(array_namespace(like).asarray(part, device=device(like)) for part in parts)
+
+    def _file(self, t: int) -> Path:
+        assert self._folder is not None
+        return self._folder / f"state-{t:07d}.npy"
+
+
+@dataclass(frozen=True, eq=False)
+class CastStates:
+    """States rounded to another precision."""
+
+    states: States
+    dtype: Any
+
+    def get(self, t: int) -> State:
+        return tuple(array_namespace(part).astype(part, self.dtype) for part in self.states.get(t))
+
+
+def astype(run: Run, dtype: Any) -> Run:
+    """The same run with its recorded states rounded to `dtype`: what is computed from it is in that precision."""
+    return replace(run, states=CastStates(run.states, dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class HeldStates:
+    """Only every `every`-th state and the last; in between, the last one kept."""
+
+    states: States
+    every: int
+    steps: int
+
+    def get(self, t: int) -> State:
+        return self.states.get(t if t == self.steps else t - t % self.every)
+
+
+def held(run: Run, every: int) -> Run:
+    """The same run seen through coarse checkpoints without replay: x_t is the last of every `every`-th state."""
+    return replace(run, states=HeldStates(run.states, every, run.steps))
+
+
+def as_sgd(run: Run) -> Run:
+    """The same path θ_0 … θ_T read as plain SGD's, θ' = θ − η_t g: the SGD formula's wrong configuration."""
+    return replace(run, optimizer=run.optimizer.plain())
+
+
+def check_batches(batches: Sequence[Any], n: int) -> tuple[Array, ...]:
+    """The batches as integer arrays; refuses empty ones and samples that do not exist."""
+    checked = []
+    for t, batch in enumerate(batches):
+        array = np.asarray(batch)
+        if array.ndim != 1 or array.size == 0:
+            raise ValueError(f"batch {t} must be a non-empty list of sample indices, got shape {array.shape}")
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"batch {t} must hold integer sample indices, got dtype {array.dtype}")
+        wrong = array[(array < 0) | (array >= n)]
+        if wrong.size:
+            raise ValueError(f"batch {t} names sample {wrong[0]}, the objective has samples 0 … {n - 1}")
+        checked.append(array)
+    if not checked:
+        raise ValueError("a run needs at least one batch")
+    return tuple(checked)
+
+
+def _start(objective: Objective, theta0: Any) -> Any:
+    theta = theta0 if is_array_api_obj(theta0) else np.asarray(theta0)
+    if tuple(theta.shape) != (objective.p,):
+        raise ValueError(f"theta0 has shape {tuple(theta.shape)}, the objective has p = {objective.p} parameters")
+    xp = array_namespace(theta)
+    if not xp.isdtype(theta.dtype, ("real floating", "complex floating")):
+        theta = xp.astype(theta, xp.float64)
+    if not bool(xp.all(xp.isfinite(theta))):
+        raise ValueError("theta0 has non-finite entries (NaN or inf)")
+    return xp.asarray(theta, copy=True)
