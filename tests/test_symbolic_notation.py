@@ -35,7 +35,7 @@ def test_an_expression_in_the_letters_is_an_attribution():
         (sp.Integer(2), lambda lin: 2.0),
         (sp.Sum(d_j[j] * G_j[j] ** 2, (j, 0, n - 1)), lambda lin: squared_gram(lin)),
     ],
-    ids=str,
+    ids=lambda part: "read" if callable(part) else str(part),
 )
 def test_every_letter_is_read_where_the_table_says(expression, value):
     lin = linearization()
