@@ -1,5 +1,7 @@
 """Exact leave-one-out against brute-force refits, with the certified radius, in every regime."""
 
+from dataclasses import replace
+
 import mpmath
 import numpy as np
 import pytest
@@ -189,3 +191,14 @@ def test_a_loss_of_ones_own():
     assert np.all(np.isinf(free.radius))
     assert "no certificate exists" in free.unresolved[0]
     assert np.all(np.isfinite(free.influence))
+
+
+def test_far_out_the_objective_is_infinite_and_a_point_of_weight_zero_adds_nothing():
+    """A chord iteration that runs away hands such points to its refit, which compares them."""
+    glm = random_glm(1, n=24, p=4, loss="poisson", weights=True)
+    objective = glm.fit().objective
+    far = 1e15 * np.linalg.lstsq(objective.features, np.eye(24)[0])[0]
+    assert objective.value(far) == np.inf
+    weights = np.where(objective.features @ far > 700, 0.0, 1.0)
+    assert weights.min() == 0
+    assert np.isfinite(replace(objective, weights=weights).value(far))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from trak_theory import projection_matrix
 
 DRAWS = 2000

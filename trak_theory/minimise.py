@@ -36,9 +36,10 @@ class Objective:
     ridge: Array
 
     def value(self, theta: Array) -> float:
-        with np.errstate(over="ignore"):  # inf is the value, far out
+        with np.errstate(over="ignore", invalid="ignore"):  # inf is the value, far out
             losses = self.loss.value(self.targets, self.features @ theta)
-        return float(self.weights @ losses + 0.5 * self.ridge @ theta**2)
+            total = self.weights @ np.where(self.weights > 0, losses, 0.0) + 0.5 * self.ridge @ theta**2
+        return float(total)
 
     def residual(self, outputs: Array) -> Array:
         return self.weights * self.loss.residual(self.targets, outputs)
