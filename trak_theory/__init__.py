@@ -9,33 +9,53 @@ from trak_theory.attribution import (
     trak_mean_factors,
     trak_over_models,
 )
+from trak_theory.conditional_rank_law import conditional_rank_law
 from trak_theory.exact import LeaveOneOut, leave_one_out
+from trak_theory.expansions import infinitesimal_jackknife, newton_expansion
 from trak_theory.glm import GLM, Fit
+from trak_theory.intervals import Interval, newton_interval
 from trak_theory.ladder import Ladder, ladder
 from trak_theory.linearization import Linearization, drop_ridge, project, unit_curvature
 from trak_theory.losses import Logistic, Loss, Poisson, PseudoHuber, Squared
 from trak_theory.projection import projection_matrix
+from trak_theory.projection_law import ProjectionLaw, projection_law
+from trak_theory.proved_order import CertifiedOrder, certified_order
+from trak_theory.rank_laws import RankLaw, rank_law
+from trak_theory.state_evolution import StateEvolution, state_evolution
 
 __all__ = [
     "GLM",
     "Agreement",
+    "CertifiedOrder",
     "Fit",
+    "Interval",
     "Ladder",
     "LeaveOneOut",
     "Linearization",
     "Logistic",
     "Loss",
     "Poisson",
+    "ProjectionLaw",
     "PseudoHuber",
+    "RankLaw",
     "Squared",
+    "StateEvolution",
     "agreement",
+    "certified_order",
+    "conditional_rank_law",
     "drop_ridge",
+    "infinitesimal_jackknife",
     "influence",
     "ladder",
     "leave_one_out",
     "newton",
+    "newton_expansion",
+    "newton_interval",
     "project",
+    "projection_law",
     "projection_matrix",
+    "rank_law",
+    "state_evolution",
     "trak",
     "trak_as_released",
     "trak_mean_factors",

@@ -5,9 +5,13 @@ from __future__ import annotations
 import typer
 
 from trak_theory.claims.command import claims
+from trak_theory.cli_audit import audit
+from trak_theory.cli_plan import plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(claims)
+app.command()(audit)
+app.command()(plan)
 
 
 @app.callback()
