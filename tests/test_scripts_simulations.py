@@ -45,6 +45,8 @@ def start(out, *options, **environment):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # As from a terminal, also where the tests run in the background with the keyboard's interrupt ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
