@@ -22,7 +22,7 @@ class DigitsNetwork:
 
     network: Network
     start: Network
-    elapsed: Network
+    second_moment: Network | None
     inputs: Array
     labels: Array
     query_inputs: Array
@@ -74,7 +74,7 @@ def digits_network(
     return DigitsNetwork(
         trained.networks[0].astype(float),
         start,
-        trained.elapsed[0],
+        None if trained.second_moment is None else trained.second_moment[0],
         pixels[chosen],
         labels[chosen],
         pixels[held_out],

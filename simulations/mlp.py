@@ -133,10 +133,10 @@ class Optimizer:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """networks: one per training; elapsed: Σ_t η_t × (momentum's gain or Adam's 1/√v) per parameter."""
+    """networks: one per training; second_moment: Adam's bias-corrected v at the end, None otherwise."""
 
     networks: Network
-    elapsed: Network
+    second_moment: Network | None
 
 
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
@@ -162,7 +162,7 @@ def train(
         batch = next(batches)
         gradient = loss_gradient(Network(*weights), inputs[batch], one_hot[batch])
         update.apply(weights, gradient.parts, rate, step)
-    return Trained(Network(*weights), Network(*update.elapsed))
+    return Trained(Network(*weights), update.second_moment(len(optimizer.learning_rates)))
 
 
 def _batches(subsets: Array, size: int | None, rng: Generator) -> Iterator[Array]:
@@ -181,15 +181,16 @@ class _Momentum:
     def __init__(self, optimizer: Optimizer, weights: list[Array]) -> None:
         self.optimizer = optimizer
         self.velocity = [np.zeros_like(part) for part in weights]
-        self.elapsed = [np.zeros(part.shape) for part in weights]
 
     def apply(self, weights: list[Array], gradient: list[Array], rate: float, step: int) -> None:
         optimizer = self.optimizer
-        for weight, slope, velocity, elapsed in zip(weights, gradient, self.velocity, self.elapsed, strict=True):
+        for weight, slope, velocity in zip(weights, gradient, self.velocity, strict=True):
             velocity *= optimizer.momentum
             velocity += slope + optimizer.weight_decay * weight
             weight -= rate * velocity
-            elapsed += rate / (1 - optimizer.momentum)
+
+    def second_moment(self, steps: int) -> None:
+        return None
 
 
 class _Adam:
@@ -197,13 +198,11 @@ class _Adam:
         self.optimizer = optimizer
         self.first = [np.zeros_like(part) for part in weights]
         self.second = [np.zeros_like(part) for part in weights]
-        self.elapsed = [np.zeros(part.shape) for part in weights]
 
     def apply(self, weights: list[Array], gradient: list[Array], rate: float, step: int) -> None:
         optimizer = self.optimizer
         beta, gamma = ADAM_BETAS
-        state = zip(weights, gradient, self.first, self.second, self.elapsed, strict=True)
-        for weight, slope, first, second, elapsed in state:
+        for weight, slope, first, second in zip(weights, gradient, self.first, self.second, strict=True):
             decay = optimizer.weight_decay * weight
             slope = slope if optimizer.decoupled else slope + decay
             first += (1 - beta) * (slope - first)
@@ -212,4 +211,6 @@ class _Adam:
             weight -= gain * first / (1 - beta**step)
             if optimizer.decoupled:
                 weight -= rate * decay
-            elapsed += gain
+
+    def second_moment(self, steps: int) -> Network:
+        return Network(*(part / (1 - ADAM_BETAS[1] ** steps) for part in self.second))

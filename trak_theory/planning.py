@@ -114,7 +114,7 @@ def plan_against(
     sign = np.sign(reference[first] - reference[second])
     best: dict[int, Choice] = {}
     limit = -1.0
-    for implicit in _implicit_ridges(space, max(k for k, _, _ in settings)).tolist():
+    for implicit in _implicit_ridges(space, [k for k, _, _ in settings]).tolist():
         freedom = space.degrees_of_freedom(implicit)
         beyond = space.rank + 1
         law = KernelLaw(space, beyond, 1, space.projected_ridge(implicit, beyond))
@@ -123,23 +123,23 @@ def plan_against(
         signal, unit = sign * mean, np.sqrt(2 * variance / law.noise)
         limit = max(limit, float(np.mean(np.sign(signal))))
         for k, ensemble, price in settings:
-            if freedom > k:
+            if freedom > k * (1 + 1e-9):
                 continue
             spare = k - space.second_degrees_of_freedom(implicit)
             kendall = float(np.mean(erf(signal / (unit * implicit / np.sqrt(ensemble * spare)))))
             if k not in best or kendall > best[k].kendall:
-                ridge = space.projected_ridge(implicit, k)
+                ridge = max(space.projected_ridge(implicit, k), 0.0)
                 best[k] = Choice(k, ensemble, ridge, implicit, kendall, price)
     curve = tuple(best[k] for k, _, _ in settings if k in best)
     return Plan(max(curve, key=lambda choice: choice.kendall), curve, limit)
 
 
-def _implicit_ridges(space: Spectrum, largest_k: int) -> Array:
-    """A logarithmic grid of γ; it ends where all of the spectrum is shrunk, and holds γ(k, 0) of the largest k."""
-    low = max(
-        space.implicit_ridge(min(largest_k, space.rank - 1)) if space.rank > 1 else 0.0, 1e-6 * space.eigenvalues.max()
-    )
-    return np.geomspace(low, space.eigenvalues.max(), RIDGES)
+def _implicit_ridges(space: Spectrum, dimensions: Sequence[int]) -> Array:
+    """A logarithmic grid of γ up to where all of the spectrum is shrunk, and γ(k, 0) of every k below the rank."""
+    unridged = [space.implicit_ridge(k) for k in dimensions if k < space.rank]
+    top = space.eigenvalues.max()
+    low = max(min(unridged, default=0.0), 1e-6 * top)
+    return np.union1d(np.geomspace(low, top, RIDGES), unridged)
 
 
 def plan_a_priori(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,35 @@ def training_ridge(recipe: TrainingRecipe | float, n: int) -> float:
     if not (np.isfinite(recipe) and recipe > 0):
         raise ValueError(f"the training ridge must be finite and > 0, got {recipe}")
     return float(recipe)
+
+
+def adam_coordinates(
+    lin: Linearization, recipe: TrainingRecipe, second_moment: Any, *, decoupled: bool = True
+) -> tuple[Linearization, float]:
+    """Coordinates in which Adam's training pulls every parameter with one ridge: (linearisation, training ridge λ_t).
+
+    Adam moves parameter a by η_t/√v_a, so that its flow has lived for τ_a = Σ_t η_t/√v_a, and
+
+        λ_a = n (wd √v_a + √v_a/Σ_t η_t)  (decoupled decay, AdamW)        n (wd + √v_a/Σ_t η_t)  (coupled)
+
+    with √v_a from `second_moment` v (p,), the bias-corrected exponential average at the end of training. Features and
+    queries are scaled by √(λ_t/λ_a), λ_t the median of λ_a over parameters that some feature uses: pass both results
+    to `ridge_rule`, `restored_influence` or `audit` as they are. The momentum of `recipe` is not used. Source: ours; a
+    rule of thumb, tested on small networks only.
+    """
+    moment = non_negative("second_moment", real_array("second_moment", second_moment, 1))
+    n, p = lin.features.shape
+    if moment.shape != (p,):
+        raise ValueError(f"second_moment has {moment.size} values for p = {p} parameters")
+    used = lin.features.any(axis=0) & (moment > 0)
+    if not used.any():
+        raise ValueError("second_moment is 0 for every parameter that the features use")
+    root = np.sqrt(np.where(used, moment, 1.0))
+    decay = recipe.weight_decay * (root if decoupled else 1.0)
+    ridges = n * (decay + root / recipe.learning_rates.sum())
+    common = float(np.median(ridges[used]))
+    scale = np.where(used, np.sqrt(common / ridges), 0.0)
+    return replace(lin, features=lin.features * scale, queries=lin.queries * scale), common
 
 
 def subset_ridge(eigenvalues: Any, ridge: float, *, n: int, fraction: float) -> float:
