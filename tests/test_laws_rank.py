@@ -325,7 +325,7 @@ def test_the_sensitivity_is_the_change_with_n():
     settings = {"p": 1000, "ridge": 0.4, "signal": 2.0}
     fewer, state, more = (state_evolution(n=n, **settings) for n in (3998, 4000, 4002))
     change = -np.log(more.sigma / fewer.sigma) / np.log(4002 / 3998) / np.sqrt(4000)
-    assert state.sensitivity == pytest.approx(change, rel=1e-3)
+    assert state.sensitivity == pytest.approx(change, rel=1e-2)
 
 
 def test_other_warnings():

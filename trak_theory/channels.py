@@ -66,7 +66,7 @@ class Labels(Channel):
     def points(self, kappa: float, alpha: float, sigma: float, count: int) -> Points:
         outputs, weights, mean, deviation = conditional_signal(kappa, alpha, sigma, count)
         narrower = min(1.0, deviation / float(np.hypot(alpha * kappa, sigma)))
-        inner, inner_weights = normal_rule(max(40, int(count * narrower)))
+        inner, inner_weights = normal_rule(max(40, int(count * narrower / 2)))
         signals = mean[:, None] + deviation * inner
         table = [self.probability(np.asarray(y), signals) for y in self.labels]
         mass = np.array([p @ inner_weights for p in table])

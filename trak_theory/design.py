@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy import ndarray as Array
 from trak_theory.quadrature import gauss_rule
 from trak_theory.validation import non_negative, positive_count, real_array
 
-SCALE_NODES = 16
+SCALE_NODES, FEW_SCALES = 16, 5
 QUANTILES = 20_000
 
 
@@ -39,6 +39,11 @@ class Design:
     @property
     def signal(self) -> float:
         return float(np.sqrt((self.eigenvalues * self.energies).sum()))
+
+    def rough(self) -> Design:
+        """The same with a short rule for the scales."""
+        nodes, weights = gauss_rule(np.log(self.scales), self.scale_weights, FEW_SCALES)
+        return replace(self, scales=np.exp(nodes), scale_weights=weights)
 
 
 def design_of(*, n: Any, p: Any, signal: Any, spectrum: Any = None, scales: Any = None) -> Design:

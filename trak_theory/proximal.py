@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from scipy.special import wrightomega
 
 from trak_theory.coordinates import EPS
-from trak_theory.losses import Loss, Squared
+from trak_theory.losses import Loss, Poisson, Squared
 from trak_theory.minimise import ConvergenceError
 
 MAX_STEPS = 200
@@ -38,6 +39,8 @@ def proximal(loss: Loss, targets: Any, outputs: Any, step: Any) -> ProximalPoint
         raise ValueError("proximal needs finite targets and outputs and finite steps η ≥ 0")
     if type(loss) is Squared:
         f = (z + eta * y) / (1.0 + eta)
+    elif type(loss) is Poisson:
+        f = _poisson_root(y, z, eta)
     else:
         shape = z.shape
         y, z, eta = (a.ravel() for a in (y, z, eta))
@@ -46,6 +49,15 @@ def proximal(loss: Loss, targets: Any, outputs: Any, step: Any) -> ProximalPoint
         y, f = y.reshape(shape), f.reshape(shape)
     with np.errstate(over="ignore"):
         return ProximalPoint(f, loss.residual(y, f), loss.curvature(y, f))
+
+
+def _poisson_root(y: Array, z: Array, eta: Array) -> Array:
+    """f + ηe^f = a, a = z + ηy: ηe^f = ω(a + log η), Wright's function; of f = a − ω = log ω/η the exact difference."""
+    a = z + eta * y
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_eta = np.log(eta)
+        omega = wrightomega(a + log_eta)
+        return np.where(omega < 1.0, a - omega, np.log(omega) - log_eta)
 
 
 def _bracket(loss: Loss, y: Array, z: Array, eta: Array) -> tuple[Array, Array]:

@@ -17,6 +17,9 @@ from trak_theory.state_equations import FINEST, Equations, TrainingPoints
 from trak_theory.validation import non_negative, real_array
 
 TOLERANCE = 1e-8  # of every equation, relative, at twice the nodes of the solution
+ROUGHLY = 1e-4  # the same with few nodes, where the last steps start from
+GAIN, MAX_STEPS = 1e-2, 8  # of the steps at one number of nodes
+STEP = 1e-4  # of a difference quotient
 FARTHEST = 1e3  # what an equation is said to leave over where it cannot be evaluated
 DIVERGED = 20.0  # outputs per max(1, κ) at which a fit without ridge has no minimiser in practice
 SMALLEST_RIDGE, SMALLEST_STEP = 1e-6, 0.05  # of the continuation in log ridge
@@ -29,8 +32,8 @@ class StateEvolution:
 
     alpha, sigma   the output without x in the training data is x·θ̂ = α s + c σ ξ, s = x·θ* the signal, ξ ~ N(0, 1)
     eta            η = tr ΣH⁻¹ (isotropic: tr H⁻¹); a point's leverage is c²ηd/(1 + c²ηd)
-    sensitivity    −(∂ log σ/∂ log n)/√n: the change of log σ when √n points are lost. It grows without limit towards
-                   separability; the spread of log σ between data sets is two to four times as large
+    sensitivity    −(∂ log σ/∂ log n)/√n, to about 1 %: the change of log σ when √n points are lost. It grows without
+                   limit towards separability; the spread of log σ between data sets is two to four times as large
     dominance      share of tr(ΣH⁻¹ΣH⁻¹) that one direction adds, that of the fit; the laws leave it out
     warnings       what is not to be trusted at this size, in words
     points         quadrature over the training points, at the fit
@@ -81,8 +84,8 @@ def state_evolution(
         raise ValueError(f"{design.rank} coefficients, n = {n} points and ridge 0: no unique minimiser; add a ridge")
     loss = as_loss(loss)
     equations = Equations(design, ridge, loss, channel_of(loss, noise) if channel is None else channel)
-    unknowns, points = _solve(equations)
-    sensitivity = _sensitivity(equations, unknowns)
+    unknowns, points, jacobian = _solve(equations)
+    sensitivity = _sensitivity(equations, unknowns, points, jacobian)
     dominance = _dominance(equations, unknowns, points)
     return StateEvolution(
         float(unknowns[0]),
@@ -97,21 +100,42 @@ def state_evolution(
     )
 
 
-def _solve(equations: Equations) -> tuple[Array, TrainingPoints]:
-    """The root and the points there, with twice the nodes that it was found with."""
-    unknowns = _root(equations, _first_guess(equations))
+def _solve(equations: Equations) -> tuple[Array, TrainingPoints, Array]:
+    """The root, the points there and the equations' Jacobian: a rough root, refined with ever more nodes."""
+    rough = replace(equations, design=equations.design.rough())
+    unknowns = _root(rough, _first_guess(rough))
     if unknowns is None:
-        unknowns = _follow(equations)
-    counts = equations.counts(unknowns)
-    while True:
-        points = equations.points(unknowns, 2 * counts)
-        left = float(np.abs(equations.gap(unknowns, points)).max())
-        if left <= TOLERANCE:
-            return unknowns, points
-        finer = _root(equations, unknowns, counts) if counts.min() < FINEST else None
-        if finer is None:
-            raise _failure(equations, unknowns, left)
-        unknowns, counts = finer, 2 * counts
+        unknowns = _follow(rough)
+    jacobian = _jacobian(rough, unknowns)
+    nodes = equations.counts(unknowns) / 2
+    gap = equations.gap(unknowns, equations.points(unknowns, nodes))
+    while nodes.min() <= FINEST:
+        unknowns = _refine(equations, unknowns, nodes, gap, jacobian)
+        nodes = 2 * nodes
+        points = equations.points(unknowns, nodes)
+        gap = equations.gap(unknowns, points)
+        if np.abs(gap).max() <= TOLERANCE:
+            return unknowns, points, jacobian
+    raise _failure(equations, unknowns, float(np.abs(gap).max()))
+
+
+def _refine(equations: Equations, unknowns: Array, nodes: Array, gap: Array, jacobian: Array) -> Array:
+    """Broyden's steps until one more leaves over less than what the quadrature misses; updates the Jacobian."""
+    goal = max(GAIN * float(np.abs(gap).max()), TOLERANCE)
+    start = unknowns
+    for _ in range(MAX_STEPS):
+        step = -np.linalg.solve(jacobian, gap)
+        unknowns = unknowns + step
+        if np.abs(gap).max() <= goal:
+            return unknowns
+        gap = equations.gap(unknowns, equations.points(unknowns, nodes))
+        if not np.isfinite(gap).all():
+            break
+        jacobian += np.outer(gap, step) / (step @ step)
+    found = _root(equations, start, nodes, TOLERANCE)
+    if found is None:
+        raise _failure(equations, start)
+    return found
 
 
 def _first_guess(equations: Equations) -> Array:
@@ -121,9 +145,11 @@ def _first_guess(equations: Equations) -> Array:
     return np.array([0.0, np.log(eta * np.sqrt(0.2 * design.n / design.p)), np.log(eta)])
 
 
-def _root(equations: Equations, start: Array, counts: Array | None = None) -> Array | None:
+def _root(
+    equations: Equations, start: Array, counts: Array | None = None, tolerance: float = ROUGHLY
+) -> Array | None:
     """Powell's hybrid method from `start`; None where it does not arrive."""
-    nodes = equations.counts(start) if counts is None else counts
+    nodes = equations.counts(start) / 2 if counts is None else counts
 
     def gap(unknowns: Array) -> Array:
         if np.abs(unknowns[1:]).max() > 50.0 or abs(unknowns[0]) > FARTHEST:
@@ -131,8 +157,8 @@ def _root(equations: Equations, start: Array, counts: Array | None = None) -> Ar
         left = equations.gap(unknowns, equations.points(unknowns, nodes))
         return np.nan_to_num(left, nan=FARTHEST, posinf=FARTHEST, neginf=-FARTHEST)
 
-    answer = root(gap, start, method="hybr", options={"xtol": 1e-11, "factor": 1.0})
-    return answer.x if np.abs(answer.fun).max() <= TOLERANCE else None
+    answer = root(gap, start, method="hybr", options={"xtol": 0.1 * tolerance, "factor": 1.0})
+    return answer.x if np.abs(answer.fun).max() <= tolerance else None
 
 
 def _follow(equations: Equations) -> Array:
@@ -175,17 +201,20 @@ def _failure(equations: Equations, unknowns: Array, left: float | None = None) -
     )
 
 
-def _sensitivity(equations: Equations, unknowns: Array) -> float:
-    """−(∂ log σ/∂ log n)/√n by the implicit function theorem."""
-    step, counts = 1e-4, equations.counts(unknowns)
-    points = equations.points(unknowns, counts)
-    here = equations.gap(unknowns, points)
+def _jacobian(equations: Equations, unknowns: Array) -> Array:
+    counts = equations.counts(unknowns) / 2
+    here = equations.gap(unknowns, equations.points(unknowns, counts))
     jacobian = np.empty((3, 3))
-    for j, shift in enumerate(step * np.eye(3)):
+    for j, shift in enumerate(STEP * np.eye(3)):
         moved = unknowns + shift
-        jacobian[:, j] = (equations.gap(moved, equations.points(moved, counts)) - here) / step
-    larger = replace(equations, design=replace(equations.design, n=equations.design.n * (1.0 + step)))
-    change = np.linalg.solve(jacobian, (here - larger.gap(unknowns, points)) / step)
+        jacobian[:, j] = (equations.gap(moved, equations.points(moved, counts)) - here) / STEP
+    return jacobian
+
+
+def _sensitivity(equations: Equations, unknowns: Array, points: TrainingPoints, jacobian: Array) -> float:
+    """−(∂ log σ/∂ log n)/√n by the implicit function theorem."""
+    larger = replace(equations, design=replace(equations.design, n=equations.design.n * (1.0 + STEP)))
+    change = np.linalg.solve(jacobian, -larger.gap(unknowns, points) / STEP)
     return float(-change[1] / np.sqrt(equations.design.n))
 
 
