@@ -9,23 +9,29 @@ from trak_theory.attribution import (
     trak_mean_factors,
     trak_over_models,
 )
+from trak_theory.audit import Audit, audit
 from trak_theory.conditional_rank_law import conditional_rank_law
 from trak_theory.exact import LeaveOneOut, leave_one_out
 from trak_theory.expansions import infinitesimal_jackknife, newton_expansion
 from trak_theory.glm import GLM, Fit
 from trak_theory.intervals import Interval, newton_interval
 from trak_theory.ladder import Ladder, ladder
+from trak_theory.lds_laws import lds_law
 from trak_theory.linearization import Linearization, drop_ridge, project, unit_curvature
 from trak_theory.losses import Logistic, Loss, Poisson, PseudoHuber, Squared
+from trak_theory.planning import Plan, plan_a_priori, plan_projection
 from trak_theory.projection import projection_matrix
 from trak_theory.projection_law import ProjectionLaw, projection_law
 from trak_theory.proved_order import CertifiedOrder, certified_order
-from trak_theory.rank_laws import RankLaw, rank_law
+from trak_theory.rank_laws import RankLaw, rank_law, rank_law_of
+from trak_theory.restored import restored_block_influence, restored_influence
+from trak_theory.ridge_rule import RidgeRule, TrainingRecipe, adam_coordinates, ridge_rule, subset_ridge
 from trak_theory.state_evolution import StateEvolution, state_evolution
 
 __all__ = [
     "GLM",
     "Agreement",
+    "Audit",
     "CertifiedOrder",
     "Fit",
     "Interval",
@@ -34,28 +40,41 @@ __all__ = [
     "Linearization",
     "Logistic",
     "Loss",
+    "Plan",
     "Poisson",
     "ProjectionLaw",
     "PseudoHuber",
     "RankLaw",
+    "RidgeRule",
     "Squared",
     "StateEvolution",
+    "TrainingRecipe",
+    "adam_coordinates",
     "agreement",
+    "audit",
     "certified_order",
     "conditional_rank_law",
     "drop_ridge",
     "infinitesimal_jackknife",
     "influence",
     "ladder",
+    "lds_law",
     "leave_one_out",
     "newton",
     "newton_expansion",
     "newton_interval",
+    "plan_a_priori",
+    "plan_projection",
     "project",
     "projection_law",
     "projection_matrix",
     "rank_law",
+    "rank_law_of",
+    "restored_block_influence",
+    "restored_influence",
+    "ridge_rule",
     "state_evolution",
+    "subset_ridge",
     "trak",
     "trak_as_released",
     "trak_mean_factors",

@@ -22,10 +22,10 @@ from trak_theory.audit_measures import (
 from trak_theory.conditional_rank_law import RandomScores, rank_law_of_scores
 from trak_theory.kernel_law import KernelLaw
 from trak_theory.packages import Package, package_named
-from trak_theory.planning import plan_against
+from trak_theory.planning import Plan, plan_against
 from trak_theory.projected_features import ProjectedKernel, weighted_implicit_ridge
 from trak_theory.projection_law import check_setting
-from trak_theory.ridge_rule import TrainingRecipe, rule_from_eigenvalues, training_ridge
+from trak_theory.ridge_rule import RidgeRule, TrainingRecipe, rule_from_eigenvalues, training_ridge
 from trak_theory.spectrum import gram_eigenvalues, spectrum
 from trak_theory.validation import positive_count
 
@@ -142,29 +142,20 @@ def _examine(
         k=k,
     )
     reference = weighted_scores(space, data, rule.curvature_weighted)
-    warnings = [law.diagnosis] if law.diagnosis else []
-    best = plan_against(reference, data.residual, space, [(k, setting["ensemble"], 0.0)])
     usable = not law.singular and np.isfinite(law.noisy_query_square).all()
     mean = -data.residual[:, None] * law.mean if usable else None
-    random = RandomScores(data.residual, law, np.ones(n, bool)) if mean is not None else None
+    sd = np.abs(data.residual)[:, None] * np.sqrt(law.variance) if usable else None
+    random = RandomScores(data.residual, law, np.ones(n, bool)) if usable else None
     own, total = (rank_law_of_scores(r, random) if random and r is not None else None for r in (mean, reference))
     rungs = budget(space, data, reference, rule.unit_curvature, mean, total)
-    sd = np.abs(data.residual)[:, None] * np.sqrt(law.variance) if mean is not None else None
-    choice = best.curve[0] if best.curve else None
+    plan = plan_against(reference, data.residual, space, [(k, setting["ensemble"], 0.0)])
     recommendation = {
-        "training_ridge": training,
-        "curvature_weighted_ridge": rule.curvature_weighted,
-        "unit_curvature_ridge": rule.unit_curvature,
-        "rule_ridge": rule.projected,
-        "rule_value": None if rule.projected is None else rule.projected / package.unit(setting["p"], k),
-        "best_ridge": choice.ridge if choice else None,
-        "best_value": choice.ridge / package.unit(setting["p"], k) if choice else None,
-        "best_kendall": choice.kendall if choice else None,
+        **_rule_row(rule, package.unit(setting["p"], k)),
+        **_plan_row(plan, package.unit(setting["p"], k)),
         "present_kendall": float(total.kendall) if total else None,
-        "unprojected_kendall": best.limit,
         "most_costly": max(rungs, key=lambda row: row["lost"])["rung"] if len(rungs) > 1 else None,
     }
-    warnings += [*rule.warnings, *notes, *data.notes]
+    warnings = [*([law.diagnosis] if law.diagnosis else []), *rule.warnings, *notes, *data.notes]
     check = None
     if data.scores is not None and mean is not None and sd is not None and own is not None:
         check = check_scores(data.scores, mean, sd, float(own.kendall))
@@ -202,14 +193,8 @@ def _examine_projected(
         training = training_ridge(recipe, n)
         ridge = weighted_implicit_ridge(features, data.curvature, training, fraction)
         implicit = ridge / float(data.curvature.mean())
-        mu = kernel.projected_ridge(implicit)
-        recommendation = {
-            "training_ridge": training,
-            "curvature_weighted_ridge": ridge,
-            "unit_curvature_ridge": implicit,
-            "rule_ridge": mu,
-            "rule_value": mu / package.unit(setting["p"], k),
-        }
+        rule = RidgeRule(training, ridge, implicit, kernel.projected_ridge(implicit), ())
+        recommendation = _rule_row(rule, package.unit(setting["p"], k))
     if kernel.singular:
         reason = f"the projected Gram matrix (k = {k}) is singular with μ = 0: these scores are rounding noise"
         warnings = (reason, *notes, *data.notes, *_setting_warnings(True, recommendation, package))
@@ -239,6 +224,28 @@ def _examine_projected(
         recommendation=recommendation,
         warnings=(*notes, *data.notes),
     )
+
+
+def _rule_row(rule: RidgeRule, unit: float) -> Row:
+    return {
+        "training_ridge": rule.training,
+        "curvature_weighted_ridge": rule.curvature_weighted,
+        "unit_curvature_ridge": rule.unit_curvature,
+        "rule_ridge": rule.projected,
+        "rule_value": None if rule.projected is None else rule.projected / unit,
+    }
+
+
+def _plan_row(plan: Plan, unit: float) -> Row:
+    if not plan.curve:
+        return {"best_ridge": None, "best_value": None, "best_kendall": None, "unprojected_kendall": plan.limit}
+    ridge, best = plan.curve[0].ridge, plan.curve[0].kendall
+    return {
+        "best_ridge": ridge,
+        "best_value": ridge / unit,
+        "best_kendall": best,
+        "unprojected_kendall": plan.limit,
+    }
 
 
 def _small(features: Array, queries: Array) -> tuple[Array, Array]:
