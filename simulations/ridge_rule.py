@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
@@ -18,7 +20,7 @@ from simulations.study import Params, Rows, Study, grid
 from trak_theory import Linearization
 from trak_theory.attribution import trak
 from trak_theory.restored import restored_block_influence, ridge_products
-from trak_theory.ridge_rule import TrainingRecipe, adam_coordinates, ridge_rule
+from trak_theory.ridge_rule import TrainingRecipe, adam_scales, ridge_rule
 from trak_theory.spectrum import Spectrum, spectrum
 
 EXPONENTS = np.arange(-6, 7) / 2  # ridges tried: the rule's times 2^these
@@ -57,10 +59,10 @@ def run(params: Params, rng: Generator) -> Rows:
         rows.append(row("unit curvature", exponent, unit, _unit(lin, space, unit)))
     if params["block"]:
         block = restored_block_influence(
-            model.network.jacobian(model.inputs),
+            model.network.jacobian(model.inputs) * coordinates(model)[0],
             model.probabilities,
             model.labels,
-            model.query_gradients,
+            lin.queries,
             recipe,
             fraction=fraction,
         )
@@ -75,13 +77,20 @@ def run(params: Params, rng: Generator) -> Rows:
 
 
 def preconditioned(model: DigitsNetwork) -> tuple[Linearization, TrainingRecipe | float]:
-    """The margin linearisation and its recipe; for Adam in the coordinates that give all parameters one ridge."""
-    optimizer, lin = model.optimizer, model.margin_linearization()
+    """The margin linearisation in the coordinates that give all parameters one ridge, and the recipe there."""
+    scales, recipe = coordinates(model)
+    lin = model.margin_linearization()
+    return replace(lin, features=lin.features * scales, queries=lin.queries * scales), recipe
+
+
+def coordinates(model: DigitsNetwork) -> tuple[Array | float, TrainingRecipe | float]:
+    """Scales of the parameters and the recipe there: one and the recipe itself but for Adam."""
+    optimizer = model.optimizer
     recipe = TrainingRecipe(optimizer.weight_decay, optimizer.learning_rates, momentum=optimizer.momentum)
     if model.second_moment is None:
-        return lin, recipe
+        return 1.0, recipe
     moment = np.concatenate([part.ravel() for part in model.second_moment.parts])
-    return adam_coordinates(lin, recipe, moment, decoupled=optimizer.decoupled)
+    return adam_scales(recipe, moment, len(model.inputs), decoupled=optimizer.decoupled)
 
 
 def _weighted(lin: Linearization, space: Spectrum, ridge: float) -> Array:

@@ -7,7 +7,7 @@ import pytest
 
 from simulations.mlp import Network, Optimizer, cross_entropy, initial_network, loss_gradient, train
 from trak_theory import Linearization, influence
-from trak_theory.ridge_rule import TrainingRecipe, adam_coordinates
+from trak_theory.ridge_rule import TrainingRecipe, adam_scales
 
 STEP = 1e-6  # central differences in double precision: relative error about 1e-9
 
@@ -101,23 +101,19 @@ def test_coordinates_of_adam_are_a_ridge_per_parameter():
         ridges = n * (decay + np.sqrt(moment) / 0.06)
         hessian = (lin.features.T * lin.curvature) @ lin.features + np.diag(ridges)
         expected = -lin.residual[:, None] * (lin.features @ np.linalg.solve(hessian, lin.queries.T))
-        scaled, ridge = adam_coordinates(lin, recipe, moment, decoupled=decoupled)
+        scales, ridge = adam_scales(recipe, moment, n, decoupled=decoupled)
+        scaled = replace(lin, features=lin.features * scales, queries=lin.queries * scales)
         assert ridge == pytest.approx(np.median(ridges))
         np.testing.assert_allclose(influence(replace(scaled, ridge=ridge)), expected, rtol=1e-8, atol=1e-12)
 
 
 def test_parameters_that_adam_never_moved_do_not_matter():
-    rng = np.random.default_rng(4)
-    features, queries = rng.standard_normal((10, 6)), rng.standard_normal((2, 6))
-    features[:, 0] = 0.0
-    lin = Linearization(features, np.ones(10), np.ones(10), 0.0, queries)
-    moment = rng.random(6) + 0.1
-    recipe = TrainingRecipe(0.0, [0.1])
-    first, ridge = adam_coordinates(lin, recipe, np.r_[0.0, moment[1:]])
-    second, same = adam_coordinates(lin, recipe, np.r_[1e9, moment[1:]])
+    recipe, moment = TrainingRecipe(0.0, [0.1]), np.array([0.3, 0.1, 0.7, 0.2, 0.5])
+    scales, ridge = adam_scales(recipe, moment, 10)
+    padded, same = adam_scales(recipe, np.r_[0.0, moment], 10)
     assert ridge == same
-    np.testing.assert_array_equal(influence(replace(first, ridge=1.0)), influence(replace(second, ridge=1.0)))
-    with pytest.raises(ValueError, match="5 values for p = 6"):
-        adam_coordinates(lin, recipe, moment[1:])
+    np.testing.assert_array_equal(padded, np.r_[0.0, scales])
     with pytest.raises(ValueError, match="0 for every parameter"):
-        adam_coordinates(lin, recipe, np.zeros(6))
+        adam_scales(recipe, np.zeros(6), 10)
+    with pytest.raises(ValueError, match="second_moment"):
+        adam_scales(recipe, -moment, 10)

@@ -25,7 +25,7 @@ from trak_theory.projection_law import ProjectionLaw, projection_law
 from trak_theory.proved_order import CertifiedOrder, certified_order
 from trak_theory.rank_laws import RankLaw, rank_law, rank_law_of
 from trak_theory.restored import restored_block_influence, restored_influence
-from trak_theory.ridge_rule import RidgeRule, TrainingRecipe, adam_coordinates, ridge_rule, subset_ridge
+from trak_theory.ridge_rule import RidgeRule, TrainingRecipe, adam_scales, ridge_rule, subset_ridge
 from trak_theory.state_evolution import StateEvolution, state_evolution
 
 __all__ = [
@@ -49,7 +49,7 @@ __all__ = [
     "Squared",
     "StateEvolution",
     "TrainingRecipe",
-    "adam_coordinates",
+    "adam_scales",
     "agreement",
     "audit",
     "certified_order",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,33 +67,27 @@ def training_ridge(recipe: TrainingRecipe | float, n: int) -> float:
     return float(recipe)
 
 
-def adam_coordinates(
-    lin: Linearization, recipe: TrainingRecipe, second_moment: Any, *, decoupled: bool = True
-) -> tuple[Linearization, float]:
-    """Coordinates in which Adam's training pulls every parameter with one ridge: (linearisation, training ridge λ_t).
+def adam_scales(recipe: TrainingRecipe, second_moment: Any, n: int, *, decoupled: bool = True) -> tuple[Array, float]:
+    """Scales (p,) of the parameters in which Adam's training pulls all of them with one ridge, and that ridge λ_t.
 
     Adam moves parameter a by η_t/√v_a, so that its flow has lived for τ_a = Σ_t η_t/√v_a, and
 
         λ_a = n (wd √v_a + √v_a/Σ_t η_t)  (decoupled decay, AdamW)        n (wd + √v_a/Σ_t η_t)  (coupled)
 
-    with √v_a from `second_moment` v (p,), the bias-corrected exponential average at the end of training. Features and
-    queries are scaled by √(λ_t/λ_a), λ_t the median of λ_a over parameters that some feature uses: pass both results
-    to `ridge_rule`, `restored_influence` or `audit` as they are. The momentum of `recipe` is not used. Source: ours; a
-    rule of thumb, tested on small networks only.
+    with √v_a from `second_moment` v (p,), the bias-corrected exponential average at the end of training, and n points.
+    λ_t is the median of λ_a, the scale √(λ_t/λ_a), and 0 where v_a = 0: no gradient ever moved that parameter. Multiply
+    features, queries or Jacobians by the scales and pass λ_t on to `ridge_rule`, `restored_influence` or `audit`. The
+    momentum of `recipe` is not used. Source: ours; a rule of thumb, tested on small networks only.
     """
     moment = non_negative("second_moment", real_array("second_moment", second_moment, 1))
-    n, p = lin.features.shape
-    if moment.shape != (p,):
-        raise ValueError(f"second_moment has {moment.size} values for p = {p} parameters")
-    used = lin.features.any(axis=0) & (moment > 0)
+    used = moment > 0
     if not used.any():
-        raise ValueError("second_moment is 0 for every parameter that the features use")
-    root = np.sqrt(np.where(used, moment, 1.0))
+        raise ValueError("second_moment is 0 for every parameter: nothing was trained")
+    root = np.sqrt(moment)
     decay = recipe.weight_decay * (root if decoupled else 1.0)
-    ridges = n * (decay + root / recipe.learning_rates.sum())
+    ridges = positive_count("n", n) * (decay + root / recipe.learning_rates.sum())
     common = float(np.median(ridges[used]))
-    scale = np.where(used, np.sqrt(common / ridges), 0.0)
-    return replace(lin, features=lin.features * scale, queries=lin.queries * scale), common
+    return np.where(used, np.sqrt(common / np.where(used, ridges, 1.0)), 0.0), common
 
 
 def subset_ridge(eigenvalues: Any, ridge: float, *, n: int, fraction: float) -> float:
