@@ -90,5 +90,6 @@ STUDY = Study(
             n=[300],
             draws=[400],
         ),
+        *grid(features=list(FEATURES), k_over_n=[0.8], ridge_share=[0.0, 0.03], n=[500], draws=[400]),
     ],
 )

@@ -106,6 +106,8 @@ QUICK = grid(
     recipe=list(RECIPES), n=[250], hidden=[24], queries=[60], subsets=[60], k=[200], block=[False], replicate=[0]
 )
 
+LARGE = {"n": [1000], "hidden": [128], "queries": [100], "subsets": [100]}
+
 STUDY = Study(
     name="ridge_rule",
     summary="The ridge that follows from the training recipe is close to the best one that the truth would choose.",
@@ -113,15 +115,7 @@ STUDY = Study(
     quick=QUICK,
     full=[
         *QUICK,
-        *grid(
-            recipe=list(RECIPES),
-            n=[1000],
-            hidden=[128],
-            queries=[100],
-            subsets=[100],
-            k=[512],
-            block=[True],
-            replicate=[0],
-        ),
+        *grid(recipe=list(RECIPES), **LARGE, k=[512], block=[True], replicate=[0]),
+        *grid(recipe=["full batch, momentum"], **LARGE, k=[2048], block=[False], replicate=[0]),
     ],
 )
