@@ -13,11 +13,13 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: paper test quick lint coverage clean help
+.PHONY: paper claims test quick lint coverage clean help
 
 help:
 	@echo "make paper [SIZE=quick|full] [JOBS=2]   run every study, draw every figure (resumable)"
+	@echo "make claims                             write CLAIMS.md from the stored results"
 	@echo "make test                               lint, types and the whole test suite"
+	@echo "make coverage                           lines of trak_theory that the fast tests run"
 	@echo "make quick                              the tests that take seconds"
 
 $(READY): pyproject.toml constraints.txt
@@ -29,6 +31,10 @@ $(READY): pyproject.toml constraints.txt
 paper: $(READY)
 	$(BIN)/python -m simulations run all --size $(SIZE) --jobs $(JOBS) --out $(RESULTS)
 	$(BIN)/python -m paper_figures --results $(RESULTS) --out $(FIGURES)
+	$(MAKE) claims
+
+claims: $(READY)
+	$(BIN)/trak-theory claims --results $(RESULTS) --update CLAIMS.md > /dev/null
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -40,6 +46,10 @@ test: $(READY) lint
 
 quick: $(READY)
 	$(BIN)/pytest -n 2 -q -m "not slow"
+
+coverage: $(READY)
+	$(BIN)/coverage run -m pytest -q -m "not slow"
+	$(BIN)/coverage report --include='trak_theory/*' --skip-covered --fail-under=95
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -60,6 +60,10 @@ def run_studies(
     """
     failed = False
     for study in _studies(name):
+        if lacking := study.lacking():
+            typer.echo(f"{study.name}: {lacking}", err=True)
+            failed = True
+            continue
         try:
             outcome = run(study, size=size.value, jobs=jobs or cpu_count(), seed=seed, out=out, dask=dask)
         except KeyboardInterrupt:

@@ -21,7 +21,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from simulations.study import Cell, Rows, Study, canonical
+from simulations.study import Cell, Rows, Size, Study, canonical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,13 +82,14 @@ class Store:
     def has_failed(self, cell: Cell) -> bool:
         return self._path(cell, "failed.json").exists()
 
-    def load(self, study: Study) -> pd.DataFrame:
+    def load(self, study: Study, size: Size = "full") -> pd.DataFrame:
         """All stored rows of the study's grids: columns seed, parameters, results; in the order of the grids.
 
-        Cells that no grid lists any more are left out. Raises NoResultsError, or CorruptError with the file.
+        With the size quick those of the quick grid alone. Cells that no grid lists any more are left out.
+        Raises NoResultsError, or CorruptError with the file.
         """
         found = []
-        places = study.places()
+        places = study.places(size)
         for path in sorted((self.out / study.name).glob("*.parquet")):
             table, label = read_cell(path)
             place = places.get(canonical(label["params"]))

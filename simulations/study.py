@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import product
 from pkgutil import iter_modules
 from typing import Any, Literal
@@ -20,6 +21,8 @@ Params = Mapping[str, str | int | float | bool]
 Rows = list[dict[str, Any]]
 Run = Callable[[Params, Generator], Rows]
 Size = Literal["quick", "full"]
+Extra = Literal["torch"]
+EXTRAS: dict[Extra, tuple[str, ...]] = {"torch": ("torch", "transformers", "peft", "mlxtend")}  # the modules to import
 
 
 class UnknownStudyError(LookupError):
@@ -59,6 +62,7 @@ class Study:
     run          (params, rng) → tidy rows; pure: all randomness from rng, no files
     quick, full  grids: the parameters of each cell, replicates included. Keep quick a part of full, so that the
                  full size continues where the quick one stopped
+    extra        the optional extra of this project without which it cannot run, None where there is none
     """
 
     name: str
@@ -66,6 +70,7 @@ class Study:
     run: Run
     quick: Sequence[Params]
     full: Sequence[Params]
+    extra: Extra | None = None
 
     def __post_init__(self) -> None:
         for size, grid in (("quick", self.quick), ("full", self.full)):
@@ -78,12 +83,20 @@ class Study:
                     raise ValueError(f"study {self.name!r}: the {size} grid holds {dict(params)} twice")
                 seen.add(canonical(params))
 
+    def lacking(self) -> str:
+        """What to install before it can run, in words; empty when nothing."""
+        missing = [name for name in EXTRAS[self.extra] if find_spec(name) is None] if self.extra else []
+        if not missing:
+            return ""
+        return f"needs {', '.join(missing)}, not installed here: pip install 'trak-theory[{self.extra}]'"
+
     def cells(self, size: Size, seed: int) -> list[Cell]:
         return [Cell(self.name, params, seed) for params in (self.quick if size == "quick" else self.full)]
 
-    def places(self) -> dict[str, int]:
+    def places(self, size: Size = "full") -> dict[str, int]:
         """Canonical parameters → place in the grids, quick before full: the order of loaded rows."""
-        names = dict.fromkeys(canonical(params) for params in [*self.quick, *self.full])
+        cells = self.quick if size == "quick" else [*self.quick, *self.full]
+        names = dict.fromkeys(map(canonical, cells))
         return {name: place for place, name in enumerate(names)}
 
 

@@ -1,0 +1,103 @@
+"""Findings on the ladder from exact leave-one-out influence down to TRAK, its expansions and its certificates."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from simulations.findings.finding import Finding, contrast, mean, number
+from trak_theory.claims import Estimate
+
+CELL = ["data", "k_over_p", "replicate"]
+
+
+def _rung(rung: str, value: str, data: str | None = None):
+    def measure(rows: pd.DataFrame) -> Estimate:
+        kept = rows[(rows["against"] == "exact") & (rows["rung"] == rung)]
+        return mean(kept[value] if data is None else kept.loc[kept["data"] == data, value])
+
+    return measure
+
+
+def _cost(first: str, second: str):
+    def measure(rows: pd.DataFrame) -> Estimate:
+        return contrast(rows[rows["against"] == "exact"], "rung", first, second, "kendall", CELL)
+
+    return measure
+
+
+def _order(series: str):
+    def measure(rows: pd.DataFrame) -> Estimate:
+        kept = rows[(rows["regime"] == "copies") & (rows["series"] == series) & (rows["step"] == 0)]
+        return mean(kept["slope"])
+
+    return measure
+
+
+def _pairs(steps: int):
+    def measure(rows: pd.DataFrame) -> Estimate:
+        kept = rows[(rows["data"] == "digits_3_vs_8") & (rows["ridge"] == 1.0) & (rows["chord_steps"] == steps)]
+        return mean(kept["pairs_proved"])
+
+    return measure
+
+
+FINDINGS = (
+    Finding(
+        "ladder",
+        "Kendall of one Newton step with the truth, five data sets",
+        "T",
+        "≥",
+        0.95,
+        _rung("newton", "kendall"),
+    ),
+    Finding(
+        "ladder",
+        "relative error of influence on Gaussian data, p = n/2: it errs",
+        "T",
+        "≥",
+        0.2,
+        _rung("influence", "relative_error", "gaussian"),
+    ),
+    Finding(
+        "ladder",
+        "Kendall of the same with the truth: and ranks survive",
+        "T",
+        "≥",
+        0.9,
+        _rung("influence", "kendall", "gaussian"),
+    ),
+    Finding(
+        "ladder",
+        "Kendall lost from influence to one projection of it",
+        "ours",
+        "≥",
+        0.2,
+        _cost("influence", "projected"),
+    ),
+    Finding(
+        "ladder", "Kendall regained by averaging ten projections", "ours", "≥", 0.02, _cost("ensemble", "projected")
+    ),
+    *(
+        Finding(
+            "expansion_orders", f"order of {series} in copies of the data", source, "=", order, _order(series), 0.05
+        )
+        for series, order, source in (
+            ("IJ-1", -2.0, "Giordano et al. 2019"),
+            ("IJ-2", -3.0, "Giordano et al. 2019"),
+            ("IJ-3", -4.0, "Giordano et al. 2019"),
+            ("newton", -2.0, "Rad & Maleki 2020"),
+            ("newton with second-order term", -3.0, "ours"),
+        )
+    ),
+    Finding(
+        "certified_ranks",
+        "exact influences outside their certified intervals",
+        "ours",
+        "≤",
+        0.0,
+        lambda rows: number(rows["outside"].sum()),
+    ),
+    Finding(
+        "certified_ranks", "pairs of digits with a proved order, ridge 1, two chord steps", "ours", "≥", 0.98, _pairs(2)
+    ),
+)
