@@ -1,4 +1,4 @@
-"""The README's Python runs as written and prints what the README shows."""
+"""The Python of the README and of the guides runs as written and prints what the page shows."""
 
 import re
 import subprocess
@@ -7,19 +7,26 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+HOME = Path(__file__).parents[1]
+PAGES = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
 # A fenced Python block, and the indented lines after it, if any: what it prints.
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n((?:    [^\n]*\n)+))?", re.DOTALL)
-BLOCKS = BLOCK.findall(README.read_text())
+BLOCKS = {f"{page.stem}-{i}": block for page in PAGES for i, block in enumerate(BLOCK.findall(page.read_text()))}
 
 
 def test_there_is_something_to_run():
-    assert BLOCKS
+    assert {name.rsplit("-", 1)[0] for name in BLOCKS} >= {"README", "can-i-trust-my-scores", "trained-with-adamw"}
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_block_runs_and_prints_what_it_shows(number, tmp_path):
-    code, shown = BLOCKS[number]
+def test_links_lead_somewhere():
+    for page in [*PAGES, HOME / "CONTRIBUTING.md", HOME / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_block_runs_and_prints_what_it_shows(name, tmp_path):
+    code, shown = BLOCKS[name]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
