@@ -23,7 +23,7 @@ PACKAGES = {
         Package("none", "ridge", lambda p, k: 1.0, 2048, 0.0),
         # Gradients over √p and N(0, 1) entries in P: its Gram matrix is k/p times that of E PPᵀ = I, dattri's is 1/p.
         Package("traker", "lambda_reg", lambda p, k: p / k, 2048, 0.0),
-        Package("dattri", "regularization", lambda p, k: float(p), 512, 0.01),
+        Package("dattri", "regularization", lambda p, k: float(p), 512, 0.0),
     )
 }
 
