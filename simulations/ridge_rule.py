@@ -103,7 +103,7 @@ def _unit(lin: Linearization, space: Spectrum, ridge: float) -> Array:
 
 
 QUICK = grid(
-    recipe=list(RECIPES), n=[250], hidden=[24], queries=[60], subsets=[60], k=[200], block=[False], replicate=[0]
+    recipe=list(RECIPES), n=[250], hidden=[24], queries=[60], subsets=[60], k=[200], block=[True], replicate=[0]
 )
 
 LARGE = {"n": [1000], "hidden": [128], "queries": [100], "subsets": [100]}

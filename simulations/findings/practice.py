@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from simulations.findings.finding import Finding, mean
+from simulations.findings.finding import Finding, contrast, mean
 from trak_theory.claims import Estimate
 
 CELL = ["recipe", "n", "k", "replicate"]
@@ -18,6 +18,12 @@ def _rule_distance(kernel: str):
         return mean(best - rows[rows["exponent"] == 0].groupby(CELL)["lds"].mean())
 
     return measure
+
+
+def _block_gain(rows: pd.DataFrame) -> Estimate:
+    """LDS of the softmax block minus that of the margin, both at the rule's ridge."""
+    rows = rows[rows["exponent"] == 0]
+    return contrast(rows, "kernel", "softmax block", "curvature-weighted", "lds", CELL)
 
 
 def _rule_gain(rows: pd.DataFrame) -> Estimate:
@@ -65,6 +71,7 @@ FINDINGS = (
         0.25,
         _rule_gain,
     ),
+    Finding("ridge_rule", "LDS that the softmax block gains over the margin", "ours", "≥", 0.02, _block_gain),
     Finding("plan", "|predicted − simulated| Kendall at the planned ridges", "ours", "≤", 0.03, _plan_gap),
     Finding("plan", "Kendall of the plan above the best k at μ = 0", "ours", "≥", 0.02, _plan_gain),
     Finding(

@@ -72,6 +72,15 @@ def _retrained(rows: pd.DataFrame) -> Estimate:
     return contrast(rows, "order", "random", "largest", "relative_error", ["replicate"])
 
 
+def _idea(first: str, second: str):
+    """Spearman of one idea minus that of another, paired over runs."""
+
+    def measure(rows: pd.DataFrame) -> Estimate:
+        return contrast(rows, "idea", first, second, "spearman", ["learning_rate", "steps", "replicate"])
+
+    return measure
+
+
 def _mixed(rows: pd.DataFrame) -> Estimate:
     """Relative error of mixing the conventions at |B| = 8 minus that at 64."""
     rows = rows[(rows["truth"] == "keep") & (rows["estimate"] == "truth")]
@@ -194,6 +203,30 @@ FINDINGS = (
         "≥",
         0.0,
         _retrained,
+    ),
+    Finding(
+        "dead_ends",
+        "Spearman gained by damping the Hessian by .9",
+        "ours",
+        "≤",
+        0.0,
+        _idea("Hessian damped by .9", "two-step"),
+    ),
+    Finding(
+        "dead_ends",
+        "Spearman gained by averaging four jittered runs",
+        "ours",
+        "≤",
+        0.02,
+        _idea("mean of jittered runs", "two-step"),
+    ),
+    Finding(
+        "dead_ends",
+        "Spearman of the 20 largest retrained above that of fitting views to them",
+        "ours",
+        "≥",
+        0.0,
+        _idea("20 largest retrained", "views weighted by 20 largest"),
     ),
     Finding(
         "removal_convention", "relative error of mixing conventions, |B| = 8 above |B| = 64", "ours", "≥", 0.1, _mixed
