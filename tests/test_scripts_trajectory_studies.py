@@ -15,6 +15,7 @@ from simulations.study import find_study
 
 # study → the replicate-0 cells that its figure needs at least, by parameters
 CELLS = {
+    "dead_ends": {},
     "error_levels": {"learning_rate": 1e-2, "steps": 60},
     "learning_rate_and_length": {"learning_rate": 1e-2},
     "optimizer_mismatch": {"rate": 1e-2},
@@ -68,6 +69,10 @@ def test_the_studies_find_what_they_claim(results):
 
     remedy = load("retrain_top").set_index(["order", "retrained"])["relative_error"]
     assert remedy["largest", 20] < remedy["random", 20]
+
+    ideas = load("dead_ends").set_index("idea")
+    assert (ideas["extra_runs"] > 0).sum() == 5
+    assert ideas["relative_error"]["20 largest retrained"] < ideas["relative_error"]["two-step"]
 
     system = load("system_level").set_index("variant")["relative_error"]
     assert system["float64 checkpoints every 8"] == 0
