@@ -1,4 +1,4 @@
-"""`python -m simulations.benchmarks NAME`: every module beside this one with a `main()` is a benchmark."""
+"""`python -m simulations.benchmarks NAME`: every module beside this one with a `main()`, or package with a command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ app = typer.Typer(
 
 for module in iter_modules(benchmarks.__path__):
     if module.name not in ("__main__", "timing"):
-        app.command(module.name)(import_module(f"simulations.benchmarks.{module.name}").main)
+        path = f"simulations.benchmarks.{module.name}" + (".command" if module.ispkg else "")
+        app.command(module.name)(import_module(path).main)
 
 
 @app.callback()

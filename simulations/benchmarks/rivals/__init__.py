@@ -1,0 +1,1 @@
+"""Released packages, each in an environment of its own: `python -m simulations.benchmarks rivals`."""

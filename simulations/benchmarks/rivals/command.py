@@ -1,0 +1,95 @@
+"""`python -m simulations.benchmarks rivals`: this project beside released packages, in one run on one machine."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from threadpoolctl import threadpool_limits
+
+from simulations.benchmarks.rivals import glm, networks, trajectory, trak_audit
+from simulations.benchmarks.rivals.environments import RIVALS, Environments, prepare
+from simulations.benchmarks.rivals.exchange import Failure
+from simulations.benchmarks.rivals.figure import draw
+from simulations.benchmarks.rivals.tables import Row, table
+from simulations.benchmarks.timing import machine
+
+
+class Part(StrEnum):
+    """A comparison."""
+
+    AUDIT = "audit"
+    GLM = "glm"
+    NETWORK = "network"
+    TRAJECTORY = "trajectory"
+
+
+# Which rivals a part asks.
+ASKED = {
+    Part.AUDIT: ("traker", "dattri"),
+    Part.GLM: ("pyinfluence",),
+    Part.NETWORK: ("traker", "dattri", "kronfluence"),
+    Part.TRAJECTORY: ("dattri-llm", "bergson"),
+}
+FOLDER_VARIABLE = "TRAK_THEORY_RIVALS"
+
+
+def main(
+    parts: Annotated[
+        list[Part] | None, typer.Argument(metavar="PART…", help="audit, glm, network, trajectory; all.")
+    ] = None,
+    environments: Annotated[
+        Path, typer.Option(envvar=FOLDER_VARIABLE, help="Folder of the rivals' virtual environments (7 GB).")
+    ] = Path("~/.cache/trak-theory/rivals"),
+    out: Annotated[Path, typer.Option(help="Folder of the tables (.csv) and the figure.")] = Path("figures/rivals"),
+    repeats: Annotated[int, typer.Option(help="Counted runs where time is compared.", min=1)] = 3,
+    replicates: Annotated[int, typer.Option(help="Seeds of the trajectory part, projections of the audit.", min=1)] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of data and networks.")] = 0,
+) -> None:
+    """This project beside traker, dattri, kronfluence, statsmodels, pyinfluence, dattri-llm and bergson.
+
+    Each rival runs in a virtual environment of its own with pinned versions, made on first use; one that does not
+    install or run is reported in its row. Exit status 1 where a gate of the audit fails.
+    """
+    chosen = parts or list(Part)
+    names = sorted({name for part in chosen for name in ASKED[part]})
+    typer.echo(f"environments in {environments}: what is not there is installed now, some minutes each", err=True)
+    found = prepare(environments, [RIVALS[name] for name in names])
+    typer.echo(f"{machine()}; scikit-learn {version('scikit-learn')}, statsmodels {version('statsmodels')}\n")
+    typer.echo(table(_installed(found), ["rival", "requirements", "installed", "reason"]))
+    out.mkdir(parents=True, exist_ok=True)
+    failures: list[str] = []
+    with threadpool_limits(1):
+        for part in chosen:
+            typer.echo(f"\n## {part}\n")
+            rows = _measured(part, found, seed=seed, repeats=repeats, replicates=replicates)
+            pd.DataFrame(rows).to_csv(out / f"{part}.csv", index=False)
+            failures += trak_audit.failed_gates(rows) if part is Part.AUDIT else []
+    figure = draw(out)
+    typer.echo("\n" + (f"figure: {figure}" if figure else "no figure: it needs the parts network and trajectory"))
+    for failure in failures:
+        typer.echo(f"gate: {failure}", err=True)
+    raise typer.Exit(int(bool(failures)))
+
+
+def _measured(part: Part, found: Environments, *, seed: int, repeats: int, replicates: int) -> list[Row]:
+    if part is Part.AUDIT:
+        return trak_audit.measure(found, seed=seed, projections=replicates)
+    if part is Part.GLM:
+        return glm.measure(found, seed=seed, repeats=repeats)
+    if part is Part.NETWORK:
+        return networks.measure(found, seed=seed, repeats=repeats)
+    return trajectory.measure(found, seed=seed, replicates=replicates)
+
+
+def _installed(found: Environments) -> list[Row]:
+    rows: list[Row] = []
+    for name, python in found.items():
+        row: Row = {"rival": name, "requirements": " ".join(RIVALS[name].requirements)}
+        reason = {"reason": python.reason} if isinstance(python, Failure) else {}
+        rows.append({**row, "installed": not reason, **reason})
+    return rows

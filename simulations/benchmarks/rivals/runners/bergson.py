@@ -1,0 +1,72 @@
+"""MAGIC of bergson on the mean held-out loss: the gradient of it in the weight of each sample, presence sign."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from numpy import ndarray as Array
+
+from simulations.benchmarks.rivals.contract import serve
+from simulations.benchmarks.rivals.runners.torch_network import torch
+from simulations.benchmarks.rivals.runners.torch_run import data, start
+
+magic: Any = import_module("bergson.magic.trainer")
+torchopt: Any = import_module("torchopt")
+
+
+class Weighted(torch.nn.Module):
+    """Batch in, loss out: Σ w_i ℓ_i/|B|."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: Any, targets: Any, example_weight: Any) -> Any:
+        losses = torch.nn.functional.cross_entropy(self.network(input_ids), targets, reduction="none")
+        return (example_weight * losses).mean()
+
+
+class Stream:
+    """What the trainer reads: batch t with the weights of its samples, one weight per sample whatever the epoch."""
+
+    def __init__(self, inputs: Any, labels: Any, batches: Any) -> None:
+        self.inputs, self.labels, self.batches = inputs, labels, batches
+        self.weights = torch.nn.Parameter(torch.ones(len(labels)))
+        self.device = torch.device("cpu")
+        self.requires_grad = True
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        batch = self.batches[step]
+        return {"input_ids": self.inputs[batch], "targets": self.labels[batch], "example_weight": self.weights[batch]}
+
+
+def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]:
+    """settings: lr, betas, eps, weight_decay of AdamW; arrays: the network at the start, data and batches (T, |B|)."""
+    model = Weighted(start(arrays))
+    optimizer = torchopt.adamw(**settings, eps_root=1e-17)  # eps_root: its own default
+    trainer, state = magic.Trainer.initialize(model, optimizer)
+    stream = Stream(*data(arrays, "inputs", "labels"), torch.from_numpy(arrays["batches"]))
+    with TemporaryDirectory() as folder:
+        state = trainer.train(state, stream, save_dir=folder, inplace=False)
+        inputs, labels = data(arrays, "query_inputs", "query_labels")
+        state.detach_()
+        state.requires_grad = True
+        with state.activate(model) as params:
+            value = model(inputs, labels, torch.ones(len(labels)))
+            slopes = torch.autograd.grad(value, list(params.values()))
+        start_of_sweep = magic.BackwardState(
+            dict(zip(params, slopes, strict=True)),
+            [torch.zeros_like(part) for part in state.differentiable_tensors()[len(params) :]],
+            torch.zeros_like(stream.weights),
+        )
+        swept = trainer.backward(folder, stream, start_of_sweep, state)
+    return {"influence": swept.weight_grads.detach().double().numpy()}
+
+
+if __name__ == "__main__":
+    serve(work, "bergson", "torch", "torchopt")
