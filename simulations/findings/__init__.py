@@ -6,8 +6,11 @@ from importlib import import_module
 
 from simulations.findings.finding import Finding
 
-MODULES = ("ladder", "laws", "practice", "shallow", "trajectory")
+MODULES = ("ladder", "laws", "practice", "shallow", "trajectory", "lookahead", "networks")
 
 
 def all_findings() -> list[Finding]:
-    return [finding for name in MODULES for finding in import_module(f"simulations.findings.{name}").FINDINGS]
+    """Those of one study together, studies in the order of their first finding."""
+    found = [finding for name in MODULES for finding in import_module(f"simulations.findings.{name}").FINDINGS]
+    studies = list(dict.fromkeys(finding.study for finding in found))
+    return sorted(found, key=lambda finding: studies.index(finding.study))

@@ -4,6 +4,9 @@ from trak_theory.trajectory.attribute import Attribution, attribute
 from trak_theory.trajectory.convention import Convention
 from trak_theory.trajectory.error_levels import ErrorLevels, error_levels
 from trak_theory.trajectory.forward import forward
+from trak_theory.trajectory.gain import Gain, paired_gain
+from trak_theory.trajectory.horizon import HorizonMap, Task, tune_horizon
+from trak_theory.trajectory.lookahead import Lookahead, lookahead
 from trak_theory.trajectory.networks import MLP
 from trak_theory.trajectory.objective import GLMObjective, Objective
 from trak_theory.trajectory.optimizers import SGD, Adam, AdamW, Optimizer, from_torch
@@ -11,6 +14,7 @@ from trak_theory.trajectory.proxies import Verdict, calibrate, error_bound, verd
 from trak_theory.trajectory.query import Query, loss_query
 from trak_theory.trajectory.remedy import Remedy, retrain_top
 from trak_theory.trajectory.run import Run, as_sgd, astype, held, train
+from trak_theory.trajectory.selection import Selection, select
 from trak_theory.trajectory.truth import Truth, retrain_without
 
 __all__ = [
@@ -22,11 +26,16 @@ __all__ = [
     "Convention",
     "ErrorLevels",
     "GLMObjective",
+    "Gain",
+    "HorizonMap",
+    "Lookahead",
     "Objective",
     "Optimizer",
     "Query",
     "Remedy",
     "Run",
+    "Selection",
+    "Task",
     "Truth",
     "Verdict",
     "as_sgd",
@@ -38,9 +47,13 @@ __all__ = [
     "forward",
     "from_torch",
     "held",
+    "lookahead",
     "loss_query",
+    "paired_gain",
     "retrain_top",
     "retrain_without",
+    "select",
     "train",
+    "tune_horizon",
     "verdict",
 ]

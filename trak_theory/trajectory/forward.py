@@ -46,7 +46,7 @@ def forward(
         if counts.any():
             xi = write_in(run, t, here, samples, counts, convention)
             xi = xi * xp.asarray(counts[:, None] > 0, dtype=like.real.dtype, device=device(like))
-            frozen = frozen_steps(estimator, t, run.steps - t - 1)
+            frozen = frozen_steps(estimator, run.age(t), run.steps - t - 1)
             following = [moment(run, t + 1 + k) for k in range(frozen)]
             for k, added in enumerate(push(estimator, here, following, xi), t + 1):
                 pending[k].append(added)

@@ -78,7 +78,7 @@ class Optimizer(ABC):
         zero = array_namespace(theta).zeros_like(theta)
         return (theta, *(zero,) * self.slots)
 
-    def plain(self) -> SGD:
+    def plain(self) -> Optimizer:
         """Plain SGD with the same learning rates and nothing else."""
         groups = [(where, {"lr": settings["lr"]}) for where, settings in self.groups if "lr" in settings]
         return SGD(self._own()["lr"], groups=groups, schedule=self.schedule)

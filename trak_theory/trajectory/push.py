@@ -25,13 +25,12 @@ class Moment:
 
 
 def moment(run: Run, t: int) -> Moment:
-    state, batch = run.state(t), run.batches[t]
-    return Moment(state, run.objective.gradient(state[0], batch, run.weights(t)), run.step(t))
+    return Moment(run.state(t), run.gradient(t), run.step(t))
 
 
-def frozen_steps(estimator: Estimator, t: int, left: int) -> int:
-    """How many of the `left` steps after step t the changed slots pass through exactly."""
-    exact = {"two-step": 1, "frozen-push": max(1, YOUNG - 1 - t)}.get(estimator, 0)
+def frozen_steps(estimator: Estimator, age: int, left: int) -> int:
+    """How many of the `left` steps after a step of that age (see `Run.age`) the changed slots pass through exactly."""
+    exact = {"two-step": 1, "frozen-push": max(1, YOUNG - 1 - age)}.get(estimator, 0)
     return min(exact, left)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from array_api_compat import array_namespace, device, to_device
 from numpy import ndarray as Array
 
 from trak_theory.trajectory.objective import Objective
+from trak_theory.trajectory.run import mean_gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +51,14 @@ def as_query(query: Any, theta: Any) -> Query:
 def loss_query(objective: Objective, batch: Any, *, mean: bool = False) -> Query:
     """The losses of the samples `batch` of an objective, one query each, or their mean."""
     batch = np.asarray(batch)
+    if not mean:
+        return Query(lambda theta: objective.loss(theta, batch), lambda theta: objective.sample_gradients(theta, batch))
 
-    def average(function: Callable[..., Any], theta: Any) -> Any:
-        values = function(theta, batch)
-        return array_namespace(values).mean(values, axis=0, keepdims=True) if mean else values
+    def average(theta: Any) -> Any:
+        values = objective.loss(theta, batch)
+        return array_namespace(values).mean(values, axis=-1)
 
-    return Query(partial(average, objective.loss), partial(average, objective.sample_gradients))
+    return Query(average, lambda theta: mean_gradient(objective, theta, batch))
 
 
 def as_numpy(array: Any) -> Array:

@@ -50,13 +50,21 @@ class Run:
     def state(self, t: int) -> State:
         return self.states.get(t)[: 1 + self.optimizer.slots]
 
+    def age(self, t: int) -> int:
+        """How many steps the optimiser had taken before step t."""
+        return t
+
     def step(self, t: int) -> StepMap:
         """The map F_t."""
-        return self.optimizer.at(t, self.final)
+        return self.optimizer.at(self.age(t), self.final)
 
     def weights(self, t: int) -> Any:
         """1/|B_t| for each sample of the batch, (B,)."""
         return mean_weights(self.final, self.batches[t])
+
+    def gradient(self, t: int) -> Any:
+        """g_t (p,)."""
+        return self.objective.gradient(self.state(t)[0], self.batches[t], self.weights(t))
 
     def occurrences(self, samples: Any) -> Array:
         """The steps (in order) whose batch holds some of `samples`."""
@@ -83,7 +91,7 @@ def train(
     States between checkpoints are replayed bit by bit when they are asked for. `every` defaults to 1 while all
     states take at most 256 MiB, else to √T. `directory` keeps the checkpoints on disk.
     """
-    theta = _start(objective, theta0)
+    theta = check_start(objective, theta0)
     checked = check_batches(batches, objective.n)
     if every is None:
         size = (1 + optimizer.slots) * theta.shape[0] * np.dtype(str(theta.dtype).rpartition(".")[2]).itemsize
@@ -95,8 +103,12 @@ def train(
 
 def advance(objective: Objective, batch: Array, optimizer: Optimizer, t: int, state: State) -> State:
     """One step of training; raises with the step where the loss or its gradient stops being finite."""
+    return take_step(objective, batch, optimizer, t, state, mean_gradient(objective, state[0], batch))
+
+
+def take_step(objective: Objective, batch: Array, optimizer: Optimizer, t: int, state: State, gradient: Any) -> State:
+    """`advance` with the batch gradient at hand."""
     theta = state[0]
-    gradient = objective.gradient(theta, batch, mean_weights(theta, batch))
     after = optimizer.at(t, theta)(state, gradient)
     xp = array_namespace(theta)
     if not bool(xp.all(xp.isfinite(after[0]))):
@@ -107,6 +119,11 @@ def advance(objective: Objective, batch: Array, optimizer: Optimizer, t: int, st
             "lower the learning rate, clip the gradient or check the data"
         )
     return after
+
+
+def mean_gradient(objective: Objective, theta: Any, batch: Array) -> Any:
+    """Σ_{i∈B} ∇ℓ_i(θ)/|B| (p,)."""
+    return objective.gradient(theta, batch, mean_weights(theta, batch))
 
 
 def mean_weights(theta: Any, batch: Array) -> Any:
@@ -120,7 +137,7 @@ class Checkpoints:
     def __init__(
         self,
         objective: Objective,
-        batches: tuple[Array, ...],
+        batches: Sequence[Array],
         optimizer: Optimizer,
         every: int,
         directory: Path | str | None = None,
@@ -133,9 +150,14 @@ class Checkpoints:
 
     def record(self, state: State) -> None:
         for t in range(len(self._model[1])):
-            if t % self.every == 0:
-                self._save(t, state)
+            self.keep(t, state)
             state = self._advance(t, state)
+        self._last = state
+
+    def keep(self, t: int, state: State) -> None:
+        """x_t, in the order of t; the last one given is x_T."""
+        if t % self.every == 0:
+            self._save(t, state)
         self._last = state
 
     def get(self, t: int) -> State:
@@ -232,7 +254,8 @@ def check_batches(batches: Sequence[Any], n: int) -> tuple[Array, ...]:
     return tuple(checked)
 
 
-def _start(objective: Objective, theta0: Any) -> Any:
+def check_start(objective: Objective, theta0: Any) -> Any:
+    """A copy of θ_0 (p,) in floating point; refuses another shape and non-finite entries."""
     theta = theta0 if is_array_api_obj(theta0) else np.asarray(theta0)
     if tuple(theta.shape) != (objective.p,):
         raise ValueError(f"theta0 has shape {tuple(theta.shape)}, the objective has p = {objective.p} parameters")

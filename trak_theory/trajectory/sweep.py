@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -65,40 +66,64 @@ class Contribution:
 
 
 def reverse_sweep(run: Run, query: Query, settings: Settings, convention: Convention) -> Iterator[Contribution]:
-    """Contributions of the steps T−1 … 0: −⟨x̄_{t+1}, δx_{t+1}⟩, with x̄ the adjoint of the run.
+    """Contributions of the steps T−1 … 0, each read off θ_{t+1+K}, or θ_T where the run ends before."""
+    reach = run.steps if settings.horizon is None else settings.horizon
+    readouts = {t: [min(run.steps, t + 1 + reach)] for t in range(run.steps)}
+    return sweep_from(run, query, settings, convention, readouts)
 
-    x̄_T = (∂f/∂θ, 0, …);  (x̄_t, ḡ_t) = F_tᵀ x̄_{t+1};  θ̄_t += γ H_t ḡ_t. Every read-out point θ_r has an adjoint of
-    its own (without a horizon there is one, r = T); those in use at one time are propagated as one block.
+
+def sweep_from(
+    run: Run, query: Query, settings: Settings, convention: Convention, readouts: Mapping[int, Sequence[int]]
+) -> Iterator[Contribution]:
+    """Contributions −⟨x̄_{t+1}, δx_{t+1}⟩ of the steps t of `readouts`, last step first; x̄ is the adjoint of the run.
+
+    readouts: t → the points r > t in ascending order at which step t is read off; influence (b, len(readouts[t]) · q).
+    x̄_r = (∂f/∂θ, 0, …);  (x̄_t, ḡ_t) = F_tᵀ x̄_{t+1};  θ̄_t += γ H_t ḡ_t. Every read-out point θ_r has an adjoint of
+    its own; those in use at one time are propagated as one block.
     """
     run = settings.view(run)
-    reach = run.steps if settings.horizon is None else settings.horizon
+    earliest = {r: t for t in sorted(readouts, reverse=True) for r in readouts[t]}
     adjoints: dict[int, State] = {}  # r → x̄_{t+1}, each part (q, p)
     ahead: list[tuple[Moment, dict[int, State]]] = []  # steps t+1, t+2, … and their r → x̄_{t+2}, x̄_{t+3}, …
-    for t in reversed(range(run.steps)):
-        here, readout = moment(run, t), min(run.steps, t + 1 + reach)
-        if t + 1 == run.steps or t >= reach:
+    for t in reversed(range(max(earliest))):
+        here = moment(run, t)
+        if t + 1 in earliest:
             adjoints[t + 1] = _read_out(run, query, t + 1)
         before, slopes = _pull_back(here, adjoints)
-        frozen = ahead[: frozen_steps(settings.estimator, t, readout - t - 1)]
-        path = _Path(
-            [moment for moment, _ in frozen],
-            [adjoints[readout], *(after[readout] for _, after in frozen)],
-            slopes[readout],
-        )
-        yield _contribution(run, t, here, path, settings.estimator, convention)
-        live = [r for r in adjoints if r <= t + reach and t > 0]
-        ahead = [(here, adjoints), *ahead][: frozen_steps(settings.estimator, t - 1, run.steps)]
+        if t in readouts:
+            paths = _paths(run, t, readouts[t], settings.estimator, adjoints, ahead, slopes)
+            yield _contribution(run, t, here, paths, settings.estimator, convention)
+        live = [r for r in adjoints if earliest[r] < t]
+        ahead = [(here, adjoints), *ahead][: frozen_steps(settings.estimator, run.age(t - 1), run.steps)]
         curved = _curvature(run, t, here.state[0], settings, {r: slopes[r] for r in live})
         adjoints = {r: (before[r][0] + curved[r], *before[r][1:]) for r in live}
 
 
 @dataclass(frozen=True, eq=False)
 class _Path:
-    """What a change at step t meets on its way to its read-out point."""
+    """What a change at step t meets on its way to its read-out points, those of one path as one block."""
 
     following: list[Moment]  # the frozen steps
     adjoints: list[State]  # x̄_{t+1}, and one more for each frozen step
     slope: Any  # ḡ_t
+
+
+def _paths(
+    run: Run,
+    t: int,
+    points: Sequence[int],
+    estimator: Estimator,
+    adjoints: dict[int, State],
+    ahead: list[tuple[Moment, dict[int, State]]],
+    slopes: dict[int, Any],
+) -> list[_Path]:
+    """One path for the read-out points that leave room for the same number of frozen steps."""
+    paths = []
+    for count, group in groupby(points, lambda r: frozen_steps(estimator, run.age(t), r - t - 1)):
+        block, frozen = list(group), ahead[:count]
+        chain = [_blocks(after, block) for after in (adjoints, *(after for _, after in frozen))]
+        paths.append(_Path([moment for moment, _ in frozen], chain, _stack([slopes[r] for r in block])))
+    return paths
 
 
 def _read_out(run: Run, query: Query, t: int) -> State:
@@ -110,8 +135,7 @@ def _read_out(run: Run, query: Query, t: int) -> State:
 
 def _pull_back(here: Moment, adjoints: dict[int, State]) -> tuple[dict[int, State], dict[int, Any]]:
     """F_tᵀ of every adjoint: x̄ without the curvature's part, and ḡ."""
-    stacked = tuple(_stack(parts) for parts in zip(*adjoints.values(), strict=True))
-    before, slope = here.step.adjoint(here.state, here.gradient, stacked)
+    before, slope = here.step.adjoint(here.state, here.gradient, _blocks(adjoints, list(adjoints)))
     parts = [_split(part, len(adjoints)) for part in before]
     return (
         dict(zip(adjoints, zip(*parts, strict=True), strict=True)),
@@ -126,6 +150,10 @@ def _curvature(run: Run, t: int, theta: Any, settings: Settings, slopes: dict[in
     return dict(zip(slopes, _split(product, len(slopes)), strict=True))
 
 
+def _blocks(adjoints: dict[int, State], points: Sequence[int]) -> State:
+    return tuple(_stack(parts) for parts in zip(*(adjoints[r] for r in points), strict=True))
+
+
 def _stack(blocks: Sequence[Any]) -> Any:
     return blocks[0] if len(blocks) == 1 else array_namespace(blocks[0]).concat(list(blocks), axis=0)
 
@@ -136,7 +164,7 @@ def _split(block: Any, count: int) -> list[Any]:
 
 
 def _contribution(
-    run: Run, t: int, here: Moment, path: _Path, estimator: Estimator, convention: Convention
+    run: Run, t: int, here: Moment, paths: list[_Path], estimator: Estimator, convention: Convention
 ) -> Contribution:
     theta, batch = here.state[0], run.batches[t]
     samples, counts = np.unique(batch, return_counts=True)
@@ -146,7 +174,7 @@ def _contribution(
     for first in range(0, len(samples), rows):
         part = slice(first, first + rows)
         xi = write_in(run, t, here, samples[part], counts[part], convention)
-        blocks.append(-as_numpy(_change(here, path, estimator, xi)))
+        blocks.append(np.concatenate([-as_numpy(_change(here, path, estimator, xi)) for path in paths], axis=1))
     return Contribution(t, samples, np.concatenate(blocks))
 
 
@@ -159,7 +187,7 @@ def write_in(run: Run, t: int, here: Moment, samples: Array, counts: Array, conv
 
 
 def _change(here: Moment, path: _Path, estimator: Estimator, xi: Any) -> Any:
-    """What ξ (b, p) changes at the read-out point, (b, q)."""
+    """What ξ (b, p) changes at a path's read-out points, (b, q) for each."""
     if estimator in ("first-order", "sgd"):
         return xi @ path.slope.T
     changes = push(estimator, here, path.following, xi)

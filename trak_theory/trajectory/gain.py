@@ -1,0 +1,45 @@
+"""Paired gains of one way of training over another, replicate by replicate, with their intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The mean of paired differences, reference − loss (positive: better), with its Student interval."""
+
+    mean: float
+    se: float
+    low: float
+    high: float
+    pairs: int
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        interval = f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+        return interval if self.differs else f"no difference ({interval})"
+
+
+def paired_gain(losses: Any, reference: Any, *, comparisons: int = 1) -> Gain:
+    """The gain of `losses` over `reference`, replicate by replicate; pairs with a NaN are left out.
+
+    95 % two-sided, for all of `comparisons` such intervals together (Bonferroni).
+    """
+    differences = np.asarray(reference, float) - np.asarray(losses, float)
+    differences = differences[~np.isnan(differences)]
+    if differences.size < 2:
+        raise ValueError(f"a paired interval needs at least 2 replicates, got {differences.size}")
+    mean, se = float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(differences.size))
+    width = float(stdtrit(differences.size - 1, 1 - (1 - LEVEL) / (2 * comparisons))) * se
+    return Gain(mean, se, mean - width, mean + width, differences.size)
