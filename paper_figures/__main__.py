@@ -15,7 +15,7 @@ from simulations.store import CorruptError, NoResultsError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-NOT_FIGURES = {"__main__", "style", "curves"}
+NOT_FIGURES = {"__main__", "style", "curves", "torch_panels", "torch_images"}
 
 
 def figure_names() -> list[str]:

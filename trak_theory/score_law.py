@@ -17,7 +17,7 @@ from scipy.special import ndtr
 from trak_theory.quadrature import gauss_rule
 
 GROUPS = 32  # of equal mass in w, where w takes more values
-NODES = 16  # for A within a group, and for the law of A or A w alone
+NODES = 10  # for A within a group, and for the law of A or A w alone
 ORTHANT_NODES = 48
 
 

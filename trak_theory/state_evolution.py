@@ -145,9 +145,7 @@ def _first_guess(equations: Equations) -> Array:
     return np.array([0.0, np.log(eta * np.sqrt(0.2 * design.n / design.p)), np.log(eta)])
 
 
-def _root(
-    equations: Equations, start: Array, counts: Array | None = None, tolerance: float = ROUGHLY
-) -> Array | None:
+def _root(equations: Equations, start: Array, counts: Array | None = None, tolerance: float = ROUGHLY) -> Array | None:
     """Powell's hybrid method from `start`; None where it does not arrive."""
     nodes = equations.counts(start) / 2 if counts is None else counts
 

@@ -1,0 +1,175 @@
+"""A torch module and a per-sample loss as the objective of a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy import ndarray as Array
+from torch import Tensor, nn
+from torch.func import grad, vjp, vmap
+from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_map
+
+from trak_theory.torch_bridge.module import FlatModule, Inputs, Rows, Sample
+from trak_theory.torch_bridge.refusals import check_module
+from trak_theory.validation import positive_count
+
+SampleLoss = Callable[[Tensor, Tensor], Tensor]
+Product = Callable[[Tensor], Tensor]
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """−log softmax(z)_y of each sample: logits (B, C), labels (B,) ↦ (B,)."""
+    return functional.cross_entropy(outputs, targets, reduction="none")
+
+
+class TorchObjective:
+    """`Objective` of ℓ_i(θ) = loss(module(x_i; θ), y_i), i < n, in a flat θ (p,); see `FlatModule` for θ.
+
+    module       any nn.Module whose samples do not interact; its forward is called on batches
+    loss         outputs (B, …), targets (B, …) ↦ one value per sample (B,); `cross_entropy` for labels
+    inputs       a tensor (n, …), a tuple of tensors (positional) or a mapping (by name); targets (n, …)
+    parameters   names of the trained parameters; all with requires_grad by default
+    chunk        samples that go through the module at once (each model or direction counts its own); None: all
+
+    Everything follows θ's dtype and device. Hessian-vector products are reverse over reverse: one graph for all
+    directions, and correct where forward mode is missing or wrong.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: SampleLoss,
+        inputs: Inputs,
+        targets: Tensor,
+        *,
+        parameters: Iterable[str] | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        check_module(module)
+        self.model = FlatModule(module, parameters)
+        self.of_output = loss
+        self.rows = Rows(inputs, targets)
+        self.chunk = None if chunk is None else positive_count("chunk", chunk)
+        # One kernel per model makes a grouped convolution: slower than a loop, and GroupNorm cannot read its output.
+        self._one_by_one = any(isinstance(part, _ConvNd) for part in module.modules())
+        self._check_loss()
+
+    @property
+    def n(self) -> int:
+        return self.rows.n
+
+    @property
+    def p(self) -> int:
+        return self.model.p
+
+    def theta(self) -> Tensor:
+        """The module's present parameters as θ (p,), a copy."""
+        return self.model.theta()
+
+    def outputs(self, theta: Tensor, batch: Any) -> Tensor:
+        """θ (p,) ↦ module outputs (B, …)."""
+        with torch.no_grad():
+            return torch.cat([self.model(theta, *self.rows.take(part, theta)[:2]) for part, _ in self._pieces(batch)])
+
+    def loss(self, theta: Tensor, batch: Any) -> Tensor:
+        with torch.no_grad():
+            pieces = [
+                self._over_models(partial(self._losses, batch=part), len(part), theta)
+                for part, _ in self._pieces(batch)
+            ]
+        return torch.cat(pieces, dim=-1)
+
+    def gradient(self, theta: Tensor, batch: Any, weights: Tensor) -> Tensor:
+        pieces = [
+            self._over_models(partial(grad(self._total), batch=part), len(part), theta, weights[..., place])
+            for part, place in self._pieces(batch)
+        ]
+        return sum(pieces[1:], start=pieces[0])
+
+    def sample_gradients(self, theta: Tensor, batch: Any) -> Tensor:
+        def single(at: Tensor, sample: Sample) -> Tensor:
+            args, named, target = tree_map(lambda part: part[None], sample)
+            return self.of_output(self.model(at, args, named), target)[0]
+
+        return vmap(grad(single), in_dims=(None, 0), chunk_size=self.chunk)(theta, self.rows.take(batch, theta))
+
+    def hvp(self, theta: Tensor, batch: Any, weights: Tensor, directions: Tensor) -> Tensor:
+        def product(part: Array, own: Tensor) -> Product:
+            _, pull = _vjp(lambda at: grad(self._total)(at, own, batch=part), theta)
+            return lambda v: pull(v)[0]
+
+        return self._products(product, batch, weights, directions)
+
+    def ggn(self, theta: Tensor, batch: Any, weights: Tensor, directions: Tensor) -> Tensor:
+        def product(part: Array, own: Tensor) -> Product:
+            args, named, targets = self.rows.take(part, theta)
+            outputs, pull = _vjp(lambda at: self.model(at, args, named), theta)
+            _, push = _vjp(lambda u: pull(u)[0], torch.zeros_like(outputs))  # u ↦ Jᵀu is linear: its own pull is J
+            _, slope = _vjp(grad(lambda z: (own * self.of_output(z, targets)).sum()), outputs)
+            return lambda v: pull(slope(push(v)[0])[0])[0]
+
+        return self._products(product, batch, weights, directions)
+
+    def _losses(self, theta: Tensor, batch: Array) -> Tensor:
+        args, named, targets = self.rows.take(batch, theta)
+        return self.of_output(self.model(theta, args, named), targets)
+
+    def _total(self, theta: Tensor, weights: Tensor, batch: Array) -> Tensor:
+        return (weights * self._losses(theta, batch)).sum()
+
+    def _products(
+        self, product: Callable[[Array, Tensor], Product], batch: Any, weights: Tensor, directions: Tensor
+    ) -> Tensor:
+        """A linear map, given piece by piece of the batch, applied to every direction."""
+        total = torch.zeros_like(directions)
+        for part, place in self._pieces(batch):
+            total += self._many(product(part, weights[place]), len(part), directions)
+        return total
+
+    def _over_models(self, function: Callable[..., Tensor], size: int, theta: Tensor, *arrays: Tensor) -> Tensor:
+        """function(θ, *arrays) for every model of the leading axes of θ."""
+        if theta.ndim == 1:
+            return function(theta, *arrays)
+        lead = theta.shape[:-1]
+        flat = [array.expand(*lead, array.shape[-1]).reshape(-1, array.shape[-1]) for array in (theta, *arrays)]
+        if self._one_by_one:
+            result = torch.stack([function(*row) for row in zip(*flat, strict=True)])
+        else:
+            result = self._many(function, size, *flat)
+        return result.reshape(*lead, *result.shape[1:])
+
+    def _many(self, function: Callable[..., Tensor], size: int, *arrays: Tensor) -> Tensor:
+        """function over the leading axis of the arrays, as many rows at once as `chunk` allows for `size` samples."""
+        at_once = len(arrays[0]) if self.chunk is None else max(1, self.chunk // size)
+        if at_once == 1:
+            return torch.stack([function(*row) for row in zip(*arrays, strict=True)])
+        return vmap(function, chunk_size=at_once)(*arrays)
+
+    def _pieces(self, batch: Any) -> Iterator[tuple[Array, slice]]:
+        """The batch in pieces of at most `chunk` samples, and where in it each lies."""
+        batch = np.asarray(batch)
+        size = self.chunk or len(batch)
+        for first in range(0, len(batch), size):
+            yield batch[first : first + size], slice(first, first + size)
+
+    def _check_loss(self) -> None:
+        batch = np.arange(min(2, self.n))
+        with torch.no_grad():
+            shape = tuple(self._losses(self.theta(), batch).shape)
+        if shape != (len(batch),):
+            raise ValueError(
+                f"loss gave shape {shape} for {len(batch)} samples; it must return one value per sample, shape "
+                f"({len(batch)},): use reduction='none', and average over what belongs to one sample"
+            )
+
+
+def _vjp(function: Product, at: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor]]]:
+    """function(at), and v ↦ (Jᵀv,)."""
+    value, pull = vjp(function, at)[:2]
+    return value, pull
