@@ -80,6 +80,6 @@ STUDY = Study(
     name="certified_ranks",
     summary="The share of pairs of points whose order certified intervals prove, against n, p/n and ridge.",
     run=run,
-    quick=_cells(5),
+    quick=_cells(3),
     full=_cells(20),
 )

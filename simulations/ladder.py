@@ -62,6 +62,6 @@ STUDY = Study(
     name="ladder",
     summary="What each step from exact leave-one-out influence down to TRAK costs, in error and in rank.",
     run=run,
-    quick=grid(data=DATA, k_over_p=[0.5], replicate=range(5)),
+    quick=grid(data=DATA, k_over_p=[0.5], replicate=range(3)),
     full=grid(data=DATA, k_over_p=[0.25, 0.5, 0.75], replicate=range(20)),
 )

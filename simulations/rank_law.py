@@ -118,6 +118,6 @@ STUDY = Study(
     name="rank_law",
     summary="Does the a-priori law predict how well TRAK's ranking agrees with exact leave-one-out influence?",
     run=run,
-    quick=cells(400, 6),
+    quick=cells(400, 4),
     full=cells(400, 6) + cells(1000, 10),
 )
