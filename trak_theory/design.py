@@ -11,7 +11,7 @@ from numpy import ndarray as Array
 from trak_theory.quadrature import gauss_rule
 from trak_theory.validation import non_negative, positive_count, real_array
 
-SCALE_NODES, FEW_SCALES = 16, 5
+SCALE_NODES, FEW_SCALES = 16, 4
 QUANTILES = 20_000
 
 
