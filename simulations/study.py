@@ -22,7 +22,9 @@ Rows = list[dict[str, Any]]
 Run = Callable[[Params, Generator], Rows]
 Size = Literal["quick", "full"]
 Extra = Literal["torch"]
-EXTRAS: dict[Extra, tuple[str, ...]] = {"torch": ("torch", "transformers", "peft", "mlxtend")}  # the modules to import
+EXTRAS: dict[Extra, tuple[str, ...]] = {
+    "torch": ("torch", "transformers", "peft", "gguf", "mlxtend")
+}  # the modules to import
 
 
 class UnknownStudyError(LookupError):

