@@ -202,7 +202,7 @@ def test_fused_attention_and_active_dropout_are_refused():
     silent = settings.llama(rng=np.random.default_rng(0)).objective.model.module.config
     silent.attention_dropout = 0.1
     model = transformers.LlamaForCausalLM(silent)
-    with pytest.raises(UnsupportedError, match="attention_dropout = 0.1"):
+    with pytest.raises(UnsupportedError, match=r"attention_dropout = 0\.1"):
         settings.sequence_objective(model.train(), sequences)
     settings.sequence_objective(model.eval(), sequences)
 
