@@ -164,7 +164,10 @@ def test_unknown_training_is_guessed_and_said(lin):
 
 
 def test_the_command_needs_no_torch(file, tmp_path):
-    code = "import sys; sys.modules['torch'] = None; from trak_theory.cli import app; app(sys.argv[1:])"
+    code = (
+        "import sys; from trak_theory.cli import app; app(sys.argv[1:], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules)"
+    )
     arguments = ["audit", str(file), "--out", str(tmp_path / "r"), "--k", "90"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
