@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,7 +87,9 @@ def run(
 def _backend(jobs: int, dask: str | None) -> Iterator[int]:
     """joblib's settings for local processes or for a Dask cluster; yields joblib's n_jobs."""
     if dask is None:
-        with parallel_config("loky", inner_max_num_threads=1):
+        with parallel_config("loky", inner_max_num_threads=1), warnings.catch_warnings():
+            # A worker that has grown large is replaced between two cells; nothing is lost.
+            warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
             yield jobs
         return
     from dask.distributed import Client
