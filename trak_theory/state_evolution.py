@@ -212,7 +212,8 @@ def _jacobian(equations: Equations, unknowns: Array) -> Array:
 def _sensitivity(equations: Equations, unknowns: Array, points: TrainingPoints, jacobian: Array) -> float:
     """−(∂ log σ/∂ log n)/√n by the implicit function theorem."""
     larger = replace(equations, design=replace(equations.design, n=equations.design.n * (1.0 + STEP)))
-    change = np.linalg.solve(jacobian, -larger.gap(unknowns, points) / STEP)
+    moved = larger.gap(unknowns, points) - equations.gap(unknowns, points)
+    change = np.linalg.solve(jacobian, -moved / STEP)
     return float(-change[1] / np.sqrt(equations.design.n))
 
 
