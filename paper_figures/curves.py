@@ -45,6 +45,21 @@ def curves(axis: Axes, numbers: pd.DataFrame, *, x: str, group: str, labels: Map
     axis.grid(axis="y")
 
 
+def simulated(axis: Axes, numbers: pd.DataFrame, *, x: str, place: int, label: str) -> None:
+    """Open markers with error bars: what was simulated, beside a law drawn as a line of the same colour."""
+    axis.errorbar(
+        numbers[x],
+        numbers["mean"],
+        yerr=numbers["se"],
+        color=COLOURS[place],
+        marker=MARKERS[place],
+        linestyle="none",
+        markerfacecolor="white",
+        markeredgewidth=0.8,
+        label=label,
+    )
+
+
 def shared_legend(figure: Figure, axis: Axes, columns: int) -> None:
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)

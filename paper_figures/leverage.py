@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.style import COLOURS, MARKERS, PAGE, Drawing, mean_and_error
+from paper_figures.curves import simulated
+from paper_figures.style import COLOURS, PAGE, Drawing, mean_and_error
 from simulations.store import Store
 from simulations.study import find_study
 
@@ -59,17 +60,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame, measure: str) -> None:
                 linestyle=":",
                 label=f"(2/π) asin Pearson, {loss}",
             )
-        axis.errorbar(
-            data["spread"],
-            data["mean"],
-            yerr=data["se"],
-            color=COLOURS[place],
-            marker=MARKERS[place],
-            linestyle="none",
-            markerfacecolor="white",
-            markeredgewidth=0.8,
-            label=f"simulated, {loss}",
-        )
+        simulated(axis, data, x="spread", place=place, label=f"simulated, {loss}")
     axis.grid(axis="y")
 
 

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing, mean_and_error
+from paper_figures.curves import simulated
+from paper_figures.style import COLOURS, GUIDE, PAGE, Drawing, mean_and_error
 from simulations.store import Store
 from simulations.study import find_study
 
@@ -54,17 +55,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
         data, law = (series[series["part"] == part] for part in ("data", "law"))
         label = f"J = {ensemble}, μ = {ridge:g}"
         axis.plot(law["k_over_p"], law["mean"], color=COLOURS[place])
-        axis.errorbar(
-            data["k_over_p"],
-            data["mean"],
-            yerr=data["se"],
-            color=COLOURS[place],
-            marker=MARKERS[place],
-            linestyle="none",
-            markerfacecolor="white",
-            markeredgewidth=0.8,
-            label=label,
-        )
+        simulated(axis, data, x="k_over_p", place=place, label=label)
     n_over_p = 1.0 / numbers["p_over_n"].iloc[0]
     if n_over_p < 1:
         axis.axvline(n_over_p, color=GUIDE, linestyle=":", linewidth=0.8)

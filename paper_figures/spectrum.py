@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.style import COLOURS, MARKERS, PAGE, Drawing, mean_and_error
+from paper_figures.curves import simulated
+from paper_figures.style import COLOURS, PAGE, Drawing, mean_and_error
 from simulations.store import Store
 from simulations.study import find_study
 
@@ -47,17 +48,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
         series = numbers[numbers["covariance"] == covariance]
         data, law = (series[series["part"] == part] for part in ("data", "law"))
         axis.plot(law["k"], law["mean"], color=COLOURS[place])
-        axis.errorbar(
-            data["k"],
-            data["mean"],
-            yerr=data["se"],
-            color=COLOURS[place],
-            marker=MARKERS[place],
-            linestyle="none",
-            markerfacecolor="white",
-            markeredgewidth=0.8,
-            label=label,
-        )
+        simulated(axis, data, x="k", place=place, label=label)
     axis.set_xlim(left=0.0)
     axis.grid(axis="y")
 
