@@ -326,3 +326,13 @@ def test_a_channel_of_ones_own_is_simulated_as_predicted():
     se = np.std(found, ddof=1) / np.sqrt(12)
     assert abs(np.mean(found) - state.alpha) < 3.5 * se + 0.01
     assert abs(np.mean(found) - clean.alpha) > 8 * se
+
+
+@pytest.mark.parametrize("loss", ["logistic", "poisson", "huber"])
+def test_the_root_is_refined_and_not_searched_again(loss, monkeypatch):
+    """Work counted in evaluations: a rough root and its Jacobian take twenty, a doubling of nodes one or two."""
+    evaluations = []
+    points = Equations.points
+    monkeypatch.setattr(Equations, "points", lambda *given: evaluations.append(1) or points(*given))
+    state_evolution(n=1000, p=500, ridge=10.0, signal=1.0, loss=loss)
+    assert len(evaluations) <= 28
