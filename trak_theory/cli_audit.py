@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from trak_theory.ridge_rule import TrainingRecipe
+from trak_theory.cli_training import (
+    Fraction,
+    LearningRate,
+    Momentum,
+    Steps,
+    TrainingRidge,
+    WeightDecay,
+    recipe_from,
+)
 
 FEATURES_HELP = (
     "An .npz file with features (n, p) or, projected, (n, k); queries (q, ·); residual (n,); "
@@ -25,12 +33,12 @@ def audit(
     package: Annotated[str, typer.Option(help="none (μ, sum convention), traker or dattri.")] = "none",
     projected: Annotated[bool, typer.Option("--projected", help="The features are already projected.")] = False,
     parameters: Annotated[int | None, typer.Option(help="p, where projected features do not show it.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Of the training, on the mean loss.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of the training, with --steps.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Of the training.")] = None,
-    momentum: Annotated[float, typer.Option(help="Of the training.")] = 0.0,
-    training_ridge: Annotated[float | None, typer.Option(help="Instead of a recipe, sum convention.")] = None,
-    fraction: Annotated[float | None, typer.Option(help="The truth is retraining on subsets of this share.")] = None,
+    weight_decay: WeightDecay = None,
+    learning_rate: LearningRate = None,
+    steps: Steps = None,
+    momentum: Momentum = 0.0,
+    training_ridge: TrainingRidge = None,
+    fraction: Fraction = None,
     top: Annotated[int | None, typer.Option(help="m of the top-m overlap; n/20 otherwise.")] = None,
 ) -> None:
     """Audit TRAK scores: implicit ridge, error bars, what each dropped term costs, and what to change."""
@@ -63,18 +71,3 @@ def audit(
     for warning in found.warnings:
         typer.echo(f"warning: {warning}")
     typer.echo(", ".join(map(str, paths)))
-
-
-def recipe_from(
-    weight_decay: float | None, rates: object, steps: int | None, momentum: float, training_ridge: float | None
-) -> TrainingRecipe | float | None:
-    """What the options say about the training; None if nothing."""
-    if training_ridge is not None:
-        if rates is not None or weight_decay is not None:
-            raise ValueError("give a training ridge or a recipe, not both")
-        return training_ridge
-    if rates is None and weight_decay is None:
-        return None
-    if rates is None or weight_decay is None:
-        raise ValueError("a recipe needs the weight decay (0 if there was none) and the learning rates")
-    return TrainingRecipe(weight_decay, rates, steps=steps, momentum=momentum)

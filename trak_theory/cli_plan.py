@@ -10,7 +10,15 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from trak_theory.cli_audit import recipe_from
+from trak_theory.cli_training import (
+    Fraction,
+    LearningRate,
+    Momentum,
+    Steps,
+    TrainingRidge,
+    WeightDecay,
+    recipe_from,
+)
 from trak_theory.packages import package_named
 
 
@@ -24,12 +32,12 @@ def plan(
     p: Annotated[int | None, typer.Option(help="Without features: parameters.")] = None,
     decay: Annotated[float, typer.Option(help="Without features: spectrum j^-decay of mean 1.")] = 0.0,
     ridge: Annotated[float | None, typer.Option(help="Without features: the model's ridge, sum convention.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Of the training, on the mean loss.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of the training, with --steps.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Of the training.")] = None,
-    momentum: Annotated[float, typer.Option(help="Of the training.")] = 0.0,
-    training_ridge: Annotated[float | None, typer.Option(help="Instead of a recipe, sum convention.")] = None,
-    fraction: Annotated[float | None, typer.Option(help="The truth is retraining on subsets of this share.")] = None,
+    weight_decay: WeightDecay = None,
+    learning_rate: LearningRate = None,
+    steps: Steps = None,
+    momentum: Momentum = 0.0,
+    training_ridge: TrainingRidge = None,
+    fraction: Fraction = None,
     package: Annotated[str, typer.Option(help="none, traker or dattri: whose ridge parameter to print.")] = "none",
     out: Annotated[Path | None, typer.Option(help="Folder for plan.json and plan.png.")] = None,
 ) -> None:
