@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 
 paper: $(READY)
 	$(BIN)/python -m simulations run all --size $(SIZE) --jobs $(JOBS) --out $(RESULTS)
-	$(BIN)/python -m paper_figures --results $(RESULTS) --out $(FIGURES)
+	$(BIN)/python -m paper_figures --results $(RESULTS) --out $(FIGURES) --jobs $(JOBS)
 	$(MAKE) claims
 
 claims: $(READY)

@@ -8,6 +8,7 @@ from pkgutil import iter_modules
 from typing import Annotated
 
 import typer
+from joblib import Parallel, cpu_count, delayed
 
 import paper_figures
 from paper_figures.style import style
@@ -27,6 +28,7 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Figures to draw; all by default.")] = None,
     results: Annotated[Path, typer.Option(help="Folder that the studies wrote.")] = Path("results"),
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("figures"),
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="all cores")] = None,
 ) -> None:
     """Draw figures from stored results: OUT/NAME.pdf, .png, the plotted numbers .csv and the caption .txt.
 
@@ -36,16 +38,23 @@ def main(
     if unknown:
         raise typer.BadParameter(f"unknown figure {unknown[0]!r}: choose from {figure_names()}", param_hint="NAME")
     missing = False
-    for name in names or figure_names():
-        try:
-            with style():
-                paths = import_module(f"paper_figures.{name}").draw(results).save(name, out)
-        except (NoResultsError, CorruptError) as error:
-            typer.echo(f"{name}: {error}", err=True)
-            missing = True
-        else:
-            typer.echo(f"{name}: {', '.join(map(str, paths))}")
+    chosen = names or figure_names()
+    drawings = Parallel(n_jobs=min(jobs or cpu_count(), len(chosen)), return_as="generator")(
+        delayed(_draw)(name, results, out) for name in chosen
+    )
+    for name, (paths, error) in zip(chosen, drawings, strict=True):
+        typer.echo(f"{name}: {error or ', '.join(map(str, paths))}", err=bool(error))
+        missing = missing or bool(error)
     raise typer.Exit(int(missing))
+
+
+def _draw(name: str, results: Path, out: Path) -> tuple[list[Path], str]:
+    """The files of one figure, or what is missing for it."""
+    try:
+        with style():
+            return import_module(f"paper_figures.{name}").draw(results).save(name, out), ""
+    except (NoResultsError, CorruptError) as error:
+        return [], str(error)
 
 
 if __name__ == "__main__":

@@ -58,24 +58,27 @@ def run_studies(
 
     The exit status is 1 when cells failed; their parameters and tracebacks are in OUT/<study>/<cell>.failed.json.
     """
-    failed = False
+    able, lacking = [], False
     for study in _studies(name):
-        if lacking := study.lacking():
-            typer.echo(f"{study.name}: {lacking}", err=True)
-            failed = True
-            continue
-        try:
-            outcome = run(study, size=size.value, jobs=jobs or cpu_count(), seed=seed, out=out, dask=dask)
-        except KeyboardInterrupt:
-            typer.echo(f"\n{study.name}: interrupted; finished cells are kept, run it again to continue", err=True)
-            raise typer.Exit(130) from None
-        except (OSError, TerminatedWorkerError) as error:
-            reason = LOST_WORKER if isinstance(error, TerminatedWorkerError) else f"stopped: {error}"
-            typer.echo(f"{study.name}: {reason}; finished cells are kept, run it again to continue", err=True)
-            raise typer.Exit(1) from error
+        if reason := study.lacking():
+            typer.echo(f"{study.name}: {reason}", err=True)
+            lacking = True
+        else:
+            able.append(study)
+    try:
+        outcomes = run(
+            able, size=size.value, jobs=jobs or cpu_count(), seed=seed, out=out, dask=dask, announce=typer.echo
+        )
+    except KeyboardInterrupt:
+        typer.echo(f"\n{name}: interrupted; finished cells are kept, run it again to continue", err=True)
+        raise typer.Exit(130) from None
+    except (OSError, TerminatedWorkerError) as error:
+        reason = LOST_WORKER if isinstance(error, TerminatedWorkerError) else f"stopped: {error}"
+        typer.echo(f"{name}: {reason}; finished cells are kept, run it again to continue", err=True)
+        raise typer.Exit(1) from error
+    for study, outcome in zip(able, outcomes, strict=True):
         _report(study, outcome, out)
-        failed = failed or bool(outcome.failures)
-    raise typer.Exit(int(failed))
+    raise typer.Exit(int(lacking or any(outcome.failures for outcome in outcomes)))
 
 
 @app.command()

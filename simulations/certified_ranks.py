@@ -82,4 +82,5 @@ STUDY = Study(
     run=run,
     quick=_cells(3),
     full=_cells(20),
+    seconds=0.4,
 )

@@ -133,4 +133,5 @@ STUDY = Study(
     run=run,
     quick=_grid(REPLICATES),
     full=_grid(5 * REPLICATES),
+    seconds=0.1,
 )

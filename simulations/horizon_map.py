@@ -60,4 +60,5 @@ STUDY = Study(
             replicate=range(5),
         ),
     ],
+    seconds=lambda params: 2 if params["steps"] == 60 else 18,
 )

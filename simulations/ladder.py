@@ -64,4 +64,5 @@ STUDY = Study(
     run=run,
     quick=grid(data=DATA, k_over_p=[0.5], replicate=range(3)),
     full=grid(data=DATA, k_over_p=[0.25, 0.5, 0.75], replicate=range(20)),
+    seconds=lambda params: 15 if params["data"] == "randhie" else 0.6,
 )

@@ -117,4 +117,5 @@ STUDY = Study(
     run=run,
     quick=cells(200, 4),
     full=cells(200, 4) + cells(500, 8),
+    seconds=0.3,
 )

@@ -63,4 +63,5 @@ STUDY = Study(
     run=run,
     quick=cells(400, 6),
     full=cells(400, 6) + cells(1500, 12),
+    seconds=0.2,
 )

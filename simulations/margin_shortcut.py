@@ -106,4 +106,5 @@ STUDY = Study(
     run=run,
     quick=cells(2, [(300, 16)]),
     full=cells(6, [(300, 16), (600, 16), (600, 32)]),
+    seconds=lambda params: 40 if params["n"] == 600 else 5,
 )

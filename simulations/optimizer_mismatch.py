@@ -50,4 +50,5 @@ STUDY = Study(
     run=run,
     quick=grid(optimizer=OPTIMIZERS, rate=[1e-3, 3e-3, 1e-2], replicate=range(3)),
     full=grid(optimizer=OPTIMIZERS, rate=[1e-3, 3e-3, 1e-2, 3e-2], replicate=range(10)),
+    seconds=0.5,
 )

@@ -74,4 +74,5 @@ STUDY = Study(
     run=run,
     quick=cells(200, 4),
     full=cells(200, 4) + cells(800, 8),
+    seconds=0.4,
 )

@@ -26,6 +26,7 @@ OPTIMIZERS: dict[str, tuple[Optimizer, float]] = {
 CALIBRATED = ("digits", "digits_deep", "digits_linear", "breast_cancer")
 LEFT_OUT = ("wine",)
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+LABELS = ("trust", "ranks only", "do not trust")
 
 
 def run(params: Params, rng: Generator) -> Rows:
@@ -73,6 +74,17 @@ def label(rank: float, error: float) -> str:
     return "ranks only" if rank >= 0.8 else "do not trust"
 
 
+def label_by_length(length: Array, true_labels: Array, fitted: Array) -> Array:
+    """The rival verdict: two thresholds on learning rate × steps, those most often right on the runs `fitted`."""
+    grid = np.unique(length[fitted])
+
+    def said(thresholds: tuple[float, float]) -> Array:
+        return np.array(LABELS)[np.searchsorted(thresholds, length, side="right")]
+
+    pairs = [(trust, ranks) for trust in grid for ranks in grid if trust <= ranks]
+    return said(max(pairs, key=lambda pair: np.mean((said(pair) == true_labels)[fitted])))
+
+
 def _sizes(proxy: Array, error: Array) -> dict[str, float]:
     """Rank correlation of a proxy with the error, and the share of rows that it gets right within a factor of two."""
     seen = (error > 0) & (proxy > 0)
@@ -90,4 +102,5 @@ STUDY = Study(
         family=[*CALIBRATED, *LEFT_OUT], optimizer=["adamw", "sgd_momentum"], learning_rate=RATES, replicate=range(1)
     ),
     full=grid(family=[*CALIBRATED, *LEFT_OUT], optimizer=OPTIMIZERS, learning_rate=RATES, replicate=range(10)),
+    seconds=0.5,
 )

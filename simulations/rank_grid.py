@@ -112,6 +112,7 @@ STUDY = Study(
     run=run,
     quick=GRID[: 8 * (REPLICATES + 1)],
     full=GRID + _calibration(),
+    seconds=0.5,
 )
 
 

@@ -120,4 +120,5 @@ STUDY = Study(
     run=run,
     quick=cells(400, 4),
     full=cells(400, 6) + cells(1000, 10),
+    seconds=1,
 )

@@ -54,4 +54,5 @@ STUDY = Study(
     run=run,
     quick=cells(300, 4),
     full=cells(300, 4) + cells(1000, 8),
+    seconds=0.5,
 )

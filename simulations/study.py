@@ -64,6 +64,8 @@ class Study:
     run          (params, rng) → tidy rows; pure: all randomness from rng, no files
     quick, full  grids: the parameters of each cell, replicates included. Keep quick a part of full, so that the
                  full size continues where the quick one stopped
+    seconds      what a cell takes on one core, roughly: one number, or a function of its parameters. It orders the
+                 cells and is the base of the time that a run announces; results do not depend on it
     extra        the optional extra of this project without which it cannot run, None where there is none
     """
 
@@ -72,6 +74,7 @@ class Study:
     run: Run
     quick: Sequence[Params]
     full: Sequence[Params]
+    seconds: float | Callable[[Params], float] = 1.0
     extra: Extra | None = None
 
     def __post_init__(self) -> None:
@@ -84,6 +87,10 @@ class Study:
                 if canonical(params) in seen:
                     raise ValueError(f"study {self.name!r}: the {size} grid holds {dict(params)} twice")
                 seen.add(canonical(params))
+
+    def duration(self, params: Params) -> float:
+        """Expected seconds of a cell on one core."""
+        return self.seconds(params) if callable(self.seconds) else self.seconds
 
     def lacking(self) -> str:
         """What to install before it can run, in words; empty when nothing."""

@@ -44,6 +44,12 @@ def _attributions(images: int, length: int, subsets: int, removals: int, seeds: 
     )
 
 
+def _seconds(params: Params) -> float:
+    if params["side"] == "attribution":
+        return 12 if params["images"] == 120 else 200
+    return 9 if params["size"] == "small" else 60
+
+
 STUDY = Study(
     name="torch_cnn",
     summary="What the theory says of a convolutional network that torch trained, along the run and at its end.",
@@ -55,5 +61,6 @@ STUDY = Study(
         *_attributions(120, 60, 24, 16, 5),
         *_attributions(1000, 200, 100, 40, 3),
     ],
+    seconds=_seconds,
     extra="torch",
 )

@@ -81,5 +81,6 @@ STUDY = Study(
     run=run,
     quick=QUICK,
     full=FULL,
+    seconds=15,
     extra="torch",
 )

@@ -55,5 +55,6 @@ STUDY = Study(
         *grid(model=["smollm2 full"], start=["warm"], learning_rate=[1e-4, 1e-3], replicate=range(3)),
         *[{"model": "small", **params} for params in FULL],
     ],
+    seconds=lambda params: {"small": 20, "smollm2 quick": 90}.get(str(params["model"]), 3000),
     extra="torch",
 )

@@ -63,6 +63,10 @@ def _attributions(data: str, recipe: str, subsets: int, seeds: int) -> list[Para
     return grid(side=["attribution"], data=[data], recipe=[recipe], subsets=[subsets], replicate=range(seeds))
 
 
+def _seconds(params: Params) -> float:
+    return {"mnist": 25, "digits, n = 1000": 40, "mnist, n = 640": 3}.get(str(params["data"]), 4)
+
+
 STUDY = Study(
     name="torch_mlp",
     summary="What the theory says of multilayer perceptrons that torch trained, along the run and at its end.",
@@ -84,5 +88,6 @@ STUDY = Study(
         *_attributions("digits, n = 1000", "AdamW", 100, 5),
         *_attributions("digits, n = 1000", "SGD", 100, 5),
     ],
+    seconds=_seconds,
     extra="torch",
 )

@@ -36,7 +36,7 @@ def results(tmp_path_factory):
         )
         for study in (torch_gpt2.STUDY, torch_llama.STUDY):
             corner = [params for params in study.quick if params["replicate"] < (2 if params["start"] == "warm" else 1)]
-            outcome = run(replace(study, quick=corner), out=out)
+            (outcome,) = run([replace(study, quick=corner)], out=out)
             assert not outcome.failures, outcome.failures
     return out
 

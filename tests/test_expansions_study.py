@@ -19,7 +19,7 @@ def results(tmp_path_factory):
     """Two data sets of every regime, without the Poisson loss."""
     out = tmp_path_factory.mktemp("results")
     few = [params for params in STUDY.quick if params["replicate"] < 2 and params["loss"] != "poisson"]
-    outcome = run(dataclasses.replace(STUDY, quick=few), out=out)
+    (outcome,) = run([dataclasses.replace(STUDY, quick=few)], out=out)
     assert (outcome.computed, outcome.failures) == (8, [])
     return out
 

@@ -23,7 +23,7 @@ def results(tmp_path_factory):
     """The ladder on two data sets and two splits of each."""
     out = tmp_path_factory.mktemp("results")
     few = [params for params in STUDY.quick if params["data"] in DATA and params["replicate"] < 2]
-    outcome = run(dataclasses.replace(STUDY, quick=few), out=out)
+    (outcome,) = run([dataclasses.replace(STUDY, quick=few)], out=out)
     assert (outcome.computed, outcome.failures) == (4, [])
     return out
 

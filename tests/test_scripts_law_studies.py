@@ -14,7 +14,7 @@ NAMES = ("projection_law", "plan", "audit_digits", "ridge_rule")
 def results(tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
     for name in NAMES:
-        outcome = run(find_study(name), out=out, jobs=1)
+        (outcome,) = run([find_study(name)], out=out, jobs=1)
         assert not outcome.failures, outcome.failures
     return out
 

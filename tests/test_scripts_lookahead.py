@@ -33,7 +33,7 @@ def results(tmp_path_factory):
         patch.setattr(lookahead_fidelity, "PLACES", (40,))
         for module, cells in SMALL.items():
             patch.setattr(module, "STUDY", replace(module.STUDY, quick=cells, full=cells))
-            outcome = run(module.STUDY, out=out)
+            (outcome,) = run([module.STUDY], out=out)
             assert not outcome.failures, outcome.failures
         yield out
 

@@ -40,7 +40,7 @@ def results(tmp_path_factory):
         for module, figure in FIGURES.items():
             grid = [params for place, params in enumerate(SMALL[module]) if params not in SMALL[module][:place]]
             study = dataclasses.replace(module.STUDY, quick=grid, full=grid)
-            assert run(study, out=out).failures == []
+            assert run([study], out=out)[0].failures == []
             patch.setattr(module, "STUDY", study)
             patch.setattr(figure, "find_study", lambda _, study=study: study)
         yield out

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_study
+from joblib.externals.loky import get_reusable_executor
 from typer.testing import CliRunner
 
 import simulations.__main__ as command_line
@@ -84,7 +85,7 @@ def uninterrupted(tmp_path_factory):
     out = tmp_path_factory.mktemp("toy") / "uninterrupted"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOY_LOG", str(out.with_suffix(".log")))
-        outcome = run(toy_study.STUDY, out=out)
+        (outcome,) = run([toy_study.STUDY], out=out)
     assert (outcome.computed, outcome.kept, outcome.failures) == (12, 0, [])
     frame = Store(out).load(toy_study.STUDY)
     assert set(frame["threads"]) == {1}
@@ -133,12 +134,27 @@ def test_an_interrupt_from_the_keyboard_ends_all_at_once_and_keeps_what_is_done(
 
 def test_rows_do_not_depend_on_the_number_or_order_of_workers(tmp_path, uninterrupted, monkeypatch):
     monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    get_reusable_executor().shutdown()  # workers of an earlier test do not know of TOY_LOG
     backwards = dataclasses.replace(toy_study.STUDY, quick=toy_study.GRID[::-1])
     for jobs, study in ((2, toy_study.STUDY), (3, backwards)):
-        run(study, jobs=jobs, out=tmp_path / str(jobs))
+        run([study], jobs=jobs, out=tmp_path / str(jobs))
         assert rows(tmp_path / str(jobs)) == uninterrupted
-    run(toy_study.STUDY, seed=1, out=tmp_path / "seed")
+    run([toy_study.STUDY], seed=1, out=tmp_path / "seed")
     assert rows(tmp_path / "seed") != uninterrupted
+
+
+def test_cells_of_several_studies_share_the_workers_longest_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "both.log"))
+    few = toy_study.GRID[:3]
+    short = dataclasses.replace(toy_study.STUDY, quick=few, seconds=lambda params: 1.0 + params["index"])
+    long = dataclasses.replace(short, name="other", quick=toy_study.GRID[3:5], seconds=300.0)
+    said = []
+    outcomes = run([short, long], out=tmp_path, announce=said.append)
+    assert [outcome.computed for outcome in outcomes] == [3, 2]
+    assert said == ["5 cells to compute, about 10 min on one core, 10 min with 1 at work"]
+    assert [index for _, index in starts(tmp_path / "both")] == [3, 4, 2, 1, 0]
+    run([short, long], out=tmp_path, jobs=2, announce=said.append)
+    assert said[1] == "0 cells to compute, about 0 s on one core, 0 s with 2 at work"
 
 
 @pytest.mark.slow
@@ -298,7 +314,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_run_needs_at_least_one_worker(tmp_path):
     with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
-        run(toy_study.STUDY, jobs=0, out=tmp_path)
+        run([toy_study.STUDY], jobs=0, out=tmp_path)
 
 
 def test_a_study_is_found_by_its_module():

@@ -95,7 +95,7 @@ def corner(request, tmp_path_factory):
 
     study = replace(find_study(request.param), quick=CORNERS[request.param], full=CORNERS[request.param])
     out = tmp_path_factory.mktemp(request.param)
-    outcome = run(study, out=out)
+    (outcome,) = run([study], out=out)
     assert not outcome.failures, outcome.failures
     return study, out
 

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import paper_figures.__main__ as figures
+from simulations.proxy import label_by_length
 from simulations.runner import run
 from simulations.store import Store
 from simulations.study import find_study
@@ -36,7 +37,7 @@ def results(tmp_path_factory):
         wanted = {**chosen, "replicate": 0}
         corner = [params for params in study.quick if all(params[key] == value for key, value in wanted.items())]
         assert corner
-        outcome = run(replace(study, quick=corner), out=out)
+        (outcome,) = run([replace(study, quick=corner)], out=out)
         assert not outcome.failures, outcome.failures
     return out
 
@@ -48,6 +49,15 @@ def test_a_figure_is_drawn_from_stored_rows(results, name, tmp_path):
     assert answer.exit_code == 0, answer.output
     assert {path.suffix for path in tmp_path.iterdir()} == {".pdf", ".png", ".csv", ".txt"}
     assert (tmp_path / f"{name}.csv").read_text().count("\n") > 3
+
+
+def test_the_rival_verdict_is_the_best_pair_of_thresholds_on_the_fitted_runs():
+    length = np.array([0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 0.15, 3.0])
+    truth = np.array(["trust", "trust", "ranks only", "ranks only", "do not trust", "do not trust", "trust", "trust"])
+    fitted = np.arange(8) < 6
+    said = label_by_length(length, truth, fitted)
+    assert (said == truth).tolist() == [True] * 7 + [False]  # the last run is long: no threshold saves it
+    assert said[7] == "do not trust"
 
 
 @pytest.mark.slow

@@ -80,8 +80,9 @@ def verdict(attribution: Attribution, *, audit: int = 0, rng: Generator | None =
     """Whether to trust a two-step or frozen-push attribution, its ranks, or neither.
 
     Without retraining (audit = 0): thresholds on G. `audit` retrains without that many samples, drawn with probability
-    ∝ .7|s|/mean|s| + .3, and decides on ê √G. On the 40 runs of the study `proxy` at its quick size, eight of a family
-    left out of calibration, 27 verdicts are right without retraining and 36 with 16 retrainings.
+    ∝ .7|s|/mean|s| + .3, and decides on ê √G. On the 600 runs of the study `proxy` at its full size, a fifth of them of
+    a family left out of calibration, 76 % of the verdicts are right without retraining (4.5 % too optimistic) and 89 %
+    with 16 retrainings (3 %).
     """
     if attribution.settings.estimator not in BEST:
         raise ValueError(f"the verdict is calibrated for {BEST}, not for {attribution.settings.estimator!r}")
