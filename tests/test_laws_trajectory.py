@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from trajectories import digits_run, epochs, queries, small_network, start
 
-from trak_theory.trajectory import AdamW, attribute, retrain_without, train
+from trak_theory.trajectory import AdamW, attribute, retrain_without, sweep, train
 
 SEEDS = (0, 1)
 SETTINGS = {
@@ -83,22 +83,24 @@ def test_the_proxy_of_first_order_ranks_its_errors_and_knows_their_size():
     assert np.mean(within) >= 0.8
 
 
-def test_checkpoints_bound_the_memory_of_a_sweep():
-    """√T checkpoints (the run's), one replayed segment, fifteen vectors a query, twelve chunks of a push."""
-    net = small_network(n=64, width=400, hidden=(64,))
-    steps, size, q = 100, 4, 2
-    columns = queries(net, q)
-    batches = (epochs(net, size, 7) * 2)[:steps]
+@pytest.mark.parametrize(("estimator", "frozen"), [("first-order", 0), ("two-step", 1)])
+@pytest.mark.parametrize("q", [1, 2, 8])
+def test_a_run_and_its_sweep_hold_twice_root_t_states_the_adjoint_and_one_chunk(monkeypatch, q, estimator, frozen):
+    """In vectors of p: 2⌈√T⌉ states of 3, 3 + k for each query (k frozen steps), a batch of per-sample gradients."""
+    net = small_network(n=24, width=1000, hidden=(128,))
+    steps, size = 9, 8
+    vector, root = 8 * net.p, isqrt(steps - 1) + 1
+    monkeypatch.setattr(sweep, "CHUNK", size * vector)
+    theta, columns, batches = start(net), queries(net, q), epochs(net, size, 3)
 
     def peak(every):
-        run = train(net, start(net), batches, AdamW(1e-3), every=every)
         tracemalloc.start()
         try:
-            attribute(run, columns)
-            return tracemalloc.get_traced_memory()[1] / (8 * net.p)
+            attribute(train(net, theta, batches, AdamW(1e-3), every=every), columns, estimator=estimator)
+            return tracemalloc.get_traced_memory()[1] / vector
         finally:
             tracemalloc.stop()
 
-    root = isqrt(steps - 1) + 1
-    assert peak(root) < 3 * root + 15 * q + 12 * size
-    assert peak(steps) > 3 * (steps - 1)
+    bound = 3 * 2 * root + (3 + frozen) * q + size
+    assert bound - size < peak(root) < bound
+    assert peak(1) > bound

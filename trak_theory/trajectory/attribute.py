@@ -77,6 +77,10 @@ def attribute(
     curvature    exact, ggn or none; damping γ ≤ 1 multiplies it
     horizon K    read a change made at step t off θ_{t+1+K} instead of θ_T
 
+    Memory: ⌈√T⌉ + 1 checkpoints, the states replayed between two of them, a state for each query (AdamW: 3 vectors) and
+    one more vector for each frozen step (two-step: 1), and at most sweep.CHUNK bytes to work with, or what one sample
+    and one query take; frozen-push also holds the gradients of its first ten steps.
+
     Valid to first order in what the sample does to the path after its own step: errors grow with the learning rate
     and with the number of steps; `.proxy` estimates them.
     """

@@ -6,12 +6,13 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
 
+from trak_theory.trajectory.blocks import zeros
 from trak_theory.trajectory.convention import Convention, Removal
 from trak_theory.trajectory.push import Change, Estimator, frozen_steps, moment, push
+from trak_theory.trajectory.removals import Removals
 from trak_theory.trajectory.run import Run
-from trak_theory.trajectory.sweep import Curvature, Settings, write_in
+from trak_theory.trajectory.sweep import Curvature, Settings
 from trak_theory.trajectory.updates import State
 
 
@@ -32,10 +33,8 @@ def forward(
     settings, convention = Settings(estimator, curvature, damping), Convention(removal)
     run = settings.view(run)
     samples = np.atleast_1d(np.asarray(samples))
-    xp, like = array_namespace(run.final), run.final
-    change: State = tuple(
-        xp.zeros((len(samples), part.shape[0]), dtype=part.dtype, device=device(part)) for part in run.state(0)
-    )
+    everything = slice(None)
+    change: State = tuple(zeros((len(samples), len(part)), part) for part in run.state(0))
     pending: dict[int, list[Change]] = defaultdict(list)  # t → what is to be added to δx_t
     for t in range(run.steps):
         here = moment(run, t)
@@ -44,11 +43,12 @@ def forward(
         curved = settings.curvature_product(run, t, here.state[0], change[0])
         change = here.step.tangent(here.state, here.gradient, change, curved)
         if counts.any():
-            xi = write_in(run, t, here, samples, counts, convention)
-            xi = xi * xp.asarray(counts[:, None] > 0, dtype=like.real.dtype, device=device(like))
+            removals = Removals(run, t, here, convention, samples, counts, len(samples))
+            xi = removals.xi(everything, removals.gradients(everything))
             frozen = frozen_steps(estimator, run.age(t), run.steps - t - 1)
             following = [moment(run, t + 1 + k) for k in range(frozen)]
-            for k, added in enumerate(push(estimator, here, following, xi), t + 1):
+            ((_, changes),) = push(estimator, here, following, xi, [everything])
+            for k, added in enumerate(changes, t + 1):
                 pending[k].append(added)
         for added in pending.pop(t + 1, []):
             change = _add(change, added)

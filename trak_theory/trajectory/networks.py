@@ -66,10 +66,11 @@ class MLP:
         layers = self._layers(theta)
         activations = self._forward(layers, self._inputs(theta, batch))
         deltas = self._deltas(layers, activations, self._residual(activations[-1], batch))
-        parts = []
-        for delta, below in zip(deltas, activations[:-1], strict=True):
-            parts += [(delta[:, :, None] * below[:, None, :]).reshape(len(batch), -1), delta]
-        return np.concatenate(parts, -1)
+        gradients = self._empty(deltas[0][:, 0])
+        for (weight, bias), delta, below in zip(self._layers(gradients), deltas, activations[:-1], strict=True):
+            np.multiply(delta[:, :, None], below[:, None, :], out=weight)
+            bias[...] = delta
+        return gradients
 
     def hvp(self, theta: Array, batch: Array, weights: Array, directions: Array) -> Array:
         layers, moves = self._layers(theta), self._layers(directions)
@@ -77,18 +78,19 @@ class MLP:
         tangents = self._forward_tangent(layers, moves, activations)
         delta = weights[:, None] * self._residual(activations[-1], batch)
         moved = weights[:, None] * _softmax_slope(activations[-1], tangents[-1])
-        parts: list[Array] = []
-        for level in reversed(range(len(layers))):
+        products = self._empty(moved[..., 0, 0])
+        for level, (weight, bias) in reversed(list(enumerate(self._layers(products)))):
             below, move_below = activations[level], tangents[level]
-            moved_weight = moved.swapaxes(-1, -2) @ below + delta.T @ move_below
-            parts = [moved_weight.reshape(len(directions), -1), moved.sum(-2), *parts]
+            np.matmul(moved.swapaxes(-1, -2), below, out=weight)
+            bias[...] = moved.sum(-2)
             if level:
+                weight += delta.T @ move_below
                 slope = 1 - below * below
                 moved = moved @ layers[level][0] + delta @ moves[level][0]
                 delta = delta @ layers[level][0]
                 moved = moved * slope - 2 * delta * below * move_below
                 delta = delta * slope
-        return np.concatenate(parts, -1)
+        return products
 
     def ggn(self, theta: Array, batch: Array, weights: Array, directions: Array) -> Array:
         layers = self._layers(theta)
@@ -134,11 +136,16 @@ class MLP:
         return deltas
 
     def _backward(self, layers: list[Layer], activations: list[Array], delta: Array) -> Array:
-        parts = []
-        for d, below in zip(self._deltas(layers, activations, delta), activations[:-1], strict=True):
-            weight = d.swapaxes(-1, -2) @ below
-            parts += [weight.reshape(*weight.shape[:-2], -1), d.sum(-2)]
-        return np.concatenate(parts, -1)
+        gradient = self._empty(delta[..., 0, 0])
+        deltas = self._deltas(layers, activations, delta)
+        for (weight, bias), own, below in zip(self._layers(gradient), deltas, activations[:-1], strict=True):
+            np.matmul(own.swapaxes(-1, -2), below, out=weight)
+            bias[...] = own.sum(-2)
+        return gradient
+
+    def _empty(self, like: Array) -> Array:
+        """(…, p) for the leading axes (…) and dtype of an array, to be filled layer by layer."""
+        return np.empty((*like.shape, self.p), like.dtype)
 
     def _own(self, z: Array, batch: Array) -> Array:
         return np.broadcast_to(self.labels[batch][:, None], (*z.shape[:-1], 1))

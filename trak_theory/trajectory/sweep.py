@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Literal, get_args
 
 import numpy as np
-from array_api_compat import array_namespace, device
 from numpy import ndarray as Array
 
+from trak_theory.trajectory.adjoint import Adjoint
 from trak_theory.trajectory.convention import Convention, one_of
-from trak_theory.trajectory.push import Change, Estimator, Moment, frozen_steps, moment, push
-from trak_theory.trajectory.query import Query, as_numpy
+from trak_theory.trajectory.push import LINEAR, Estimator, frozen_steps, moment
+from trak_theory.trajectory.query import Query
+from trak_theory.trajectory.removals import Removals
 from trak_theory.trajectory.run import Run, as_sgd
-from trak_theory.trajectory.updates import State
 
 Curvature = Literal["exact", "ggn", "none"]
-CHUNK = 2**25  # bytes of one array of per-sample gradients; a push holds about twelve such arrays
+CHUNK = 2**28  # bytes that one step works with beside the states and the adjoint, or what one sample and query take
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class Settings:
         if self.curvature == "none" or self.damping == 0:
             return 0.0 * directions
         product = run.objective.hvp if self.curvature == "exact" else run.objective.ggn
-        return self.damping * product(theta, run.batches[t], run.weights(t), directions)
+        curved = product(theta, run.batches[t], run.weights(t), directions)
+        return curved if self.damping == 1 else self.damping * curved
 
     def view(self, run: Run) -> Run:
         """The run that the estimator believes in."""
@@ -79,120 +79,62 @@ def sweep_from(
 
     readouts: t → the points r > t in ascending order at which step t is read off; influence (b, len(readouts[t]) · q).
     x̄_r = (∂f/∂θ, 0, …);  (x̄_t, ḡ_t) = F_tᵀ x̄_{t+1};  θ̄_t += γ H_t ḡ_t. Every read-out point θ_r has an adjoint of
-    its own; those in use at one time are propagated as one block.
+    its own; those in use at one time are propagated as one block, in place.
+
+    Memory, in vectors of p numbers: a state (AdamW: 3) and one for each frozen step of the estimator (two-step: 1), for
+    each query and read-out point in use; the gradients of these frozen steps; CHUNK for all else.
     """
     run = settings.view(run)
+    linear = settings.estimator in LINEAR
+    samples_at_once, queries_at_once = _at_once(run.final)
     earliest = {r: t for t in sorted(readouts, reverse=True) for r in readouts[t]}
-    adjoints: dict[int, State] = {}  # r → x̄_{t+1}, each part (q, p)
-    ahead: list[tuple[Moment, dict[int, State]]] = []  # steps t+1, t+2, … and their r → x̄_{t+2}, x̄_{t+3}, …
-    for t in reversed(range(max(earliest))):
-        here = moment(run, t)
+    adjoint = Adjoint(run.state(max(earliest)))
+    for t in reversed(range(min(readouts), max(earliest))):
+        here, reading = moment(run, t), None
         if t + 1 in earliest:
-            adjoints[t + 1] = _read_out(run, query, t + 1)
-        before, slopes = _pull_back(here, adjoints)
+            adjoint.read_out(t + 1, query.slope(run.state(t + 1)[0]))
         if t in readouts:
-            paths = _paths(run, t, readouts[t], settings.estimator, adjoints, ahead, slopes)
-            yield _contribution(run, t, here, paths, settings.estimator, convention)
-        live = [r for r in adjoints if earliest[r] < t]
-        ahead = [(here, adjoints), *ahead][: frozen_steps(settings.estimator, run.age(t - 1), run.steps)]
-        curved = _curvature(run, t, here.state[0], settings, {r: slopes[r] for r in live})
-        adjoints = {r: (before[r][0] + curved[r], *before[r][1:]) for r in live}
+            reading = _Reading(Removals.of_batch(run, t, here, convention, samples_at_once), adjoint, readouts[t])
+            if not linear:
+                reading.push(settings.estimator)
+        live = [r for r in adjoint.points if earliest[r] < t]
+        frozen = frozen_steps(settings.estimator, run.age(t - 1), run.steps)
+        for rows, slope, theta in adjoint.pull_back(here, frozen, live, queries_at_once):
+            if linear and reading:
+                reading.slope(rows, slope)
+            if theta is not None:
+                theta += settings.curvature_product(run, t, here.state[0], slope)
+            del slope  # before the next segment is replayed
+        if reading:
+            yield reading.contribution
 
 
-@dataclass(frozen=True, eq=False)
-class _Path:
-    """What a change at step t meets on its way to its read-out points, those of one path as one block."""
-
-    following: list[Moment]  # the frozen steps
-    adjoints: list[State]  # x̄_{t+1}, and one more for each frozen step
-    slope: Any  # ḡ_t
+def _at_once(theta: Any) -> tuple[int, int]:
+    """Samples: their gradients fill half of CHUNK, with g and temporaries; queries: ḡ and H ḡ fill the other."""
+    vectors = CHUNK // (theta.shape[0] * theta.dtype.itemsize)
+    return max(1, vectors // 2 - 2), max(1, vectors // 4)
 
 
-def _paths(
-    run: Run,
-    t: int,
-    points: Sequence[int],
-    estimator: Estimator,
-    adjoints: dict[int, State],
-    ahead: list[tuple[Moment, dict[int, State]]],
-    slopes: dict[int, Any],
-) -> list[_Path]:
-    """One path for the read-out points that leave room for the same number of frozen steps."""
-    paths = []
-    for count, group in groupby(points, lambda r: frozen_steps(estimator, run.age(t), r - t - 1)):
-        block, frozen = list(group), ahead[:count]
-        chain = [_blocks(after, block) for after in (adjoints, *(after for _, after in frozen))]
-        paths.append(_Path([moment for moment, _ in frozen], chain, _stack([slopes[r] for r in block])))
-    return paths
+class _Reading:
+    """The influence (b, rows) of the samples of step t's batch at its read-out points, as the adjoint passes by."""
 
+    def __init__(self, removals: Removals, adjoint: Adjoint, points: Sequence[int]) -> None:
+        self.removals, self.adjoint, self.columns = removals, adjoint, adjoint.rows(points)
+        self.span = slice(min(self.columns), max(self.columns) + 1)
+        self.frozen = max(points) - removals.t - 1
+        self.influence = np.zeros((len(removals.samples), self.span.stop))
 
-def _read_out(run: Run, query: Query, t: int) -> State:
-    theta, *slots = run.state(t)
-    xp = array_namespace(theta)
-    slope = xp.astype(query.slope(theta), theta.dtype)
-    return (slope, *(xp.zeros_like(slope) for _ in slots))
+    def push(self, estimator: Estimator) -> None:
+        """−⟨x̄_{t+1}, δx_{t+1}⟩ − … of the exact changes."""
+        self.influence[:, self.span] = self.removals.exact(estimator, self.adjoint, self.span, self.frozen)
 
+    def slope(self, rows: slice, slope: Any) -> None:
+        """−⟨ḡ_t, ξ⟩ for these rows, where they are read."""
+        first, stop = max(rows.start, self.span.start), min(rows.stop, self.span.stop)
+        if first < stop:
+            own = slope[first - rows.start : stop - rows.start]
+            self.influence[:, first:stop] = self.removals.linear(own)
 
-def _pull_back(here: Moment, adjoints: dict[int, State]) -> tuple[dict[int, State], dict[int, Any]]:
-    """F_tᵀ of every adjoint: x̄ without the curvature's part, and ḡ."""
-    before, slope = here.step.adjoint(here.state, here.gradient, _blocks(adjoints, list(adjoints)))
-    parts = [_split(part, len(adjoints)) for part in before]
-    return (
-        dict(zip(adjoints, zip(*parts, strict=True), strict=True)),
-        dict(zip(adjoints, _split(slope, len(adjoints)), strict=True)),
-    )
-
-
-def _curvature(run: Run, t: int, theta: Any, settings: Settings, slopes: dict[int, Any]) -> dict[int, Any]:
-    if not slopes:
-        return {}
-    product = settings.curvature_product(run, t, theta, _stack(tuple(slopes.values())))
-    return dict(zip(slopes, _split(product, len(slopes)), strict=True))
-
-
-def _blocks(adjoints: dict[int, State], points: Sequence[int]) -> State:
-    return tuple(_stack(parts) for parts in zip(*(adjoints[r] for r in points), strict=True))
-
-
-def _stack(blocks: Sequence[Any]) -> Any:
-    return blocks[0] if len(blocks) == 1 else array_namespace(blocks[0]).concat(list(blocks), axis=0)
-
-
-def _split(block: Any, count: int) -> list[Any]:
-    size = block.shape[0] // count
-    return [block[k * size : (k + 1) * size] for k in range(count)]
-
-
-def _contribution(
-    run: Run, t: int, here: Moment, paths: list[_Path], estimator: Estimator, convention: Convention
-) -> Contribution:
-    theta, batch = here.state[0], run.batches[t]
-    samples, counts = np.unique(batch, return_counts=True)
-    convention.refuse_empty(t, batch, len(batch) - counts.max(), f"sample {samples[counts.argmax()]}")
-    rows = max(1, CHUNK // (theta.shape[0] * theta.dtype.itemsize))
-    blocks = []
-    for first in range(0, len(samples), rows):
-        part = slice(first, first + rows)
-        xi = write_in(run, t, here, samples[part], counts[part], convention)
-        blocks.append(np.concatenate([-as_numpy(_change(here, path, estimator, xi)) for path in paths], axis=1))
-    return Contribution(t, samples, np.concatenate(blocks))
-
-
-def write_in(run: Run, t: int, here: Moment, samples: Array, counts: Array, convention: Convention) -> Any:
-    """ξ_i (b, p) of each of `samples`, which step t's batch holds `counts` times."""
-    theta = here.state[0]
-    copies = array_namespace(theta).asarray(counts, dtype=theta.dtype, device=device(theta))
-    gradients = run.objective.sample_gradients(theta, samples)
-    return convention.write_in(here.gradient, gradients, copies, len(run.batches[t]))
-
-
-def _change(here: Moment, path: _Path, estimator: Estimator, xi: Any) -> Any:
-    """What ξ (b, p) changes at a path's read-out points, (b, q) for each."""
-    if estimator in ("first-order", "sgd"):
-        return xi @ path.slope.T
-    changes = push(estimator, here, path.following, xi)
-    return sum(_inner(change, adjoint) for change, adjoint in zip(changes, path.adjoints, strict=True))
-
-
-def _inner(change: Change, adjoint: State) -> Any:
-    return sum(part @ to.T for part, to in zip(change, adjoint, strict=True) if part is not None)
+    @property
+    def contribution(self) -> Contribution:
+        return Contribution(self.removals.t, self.removals.samples, self.influence[:, self.columns])

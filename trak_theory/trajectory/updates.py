@@ -9,10 +9,12 @@ elementwise except the clipping norm, in the array namespace of the state, and c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from array_api_compat import array_namespace
+
+from trak_theory.trajectory.blocks import blocks, in_blocks, rows_of, squared_norm
 
 State = tuple[Any, ...]
 
@@ -25,6 +27,7 @@ class StepMap(ABC):
 
     `step(x, g)` is x'; `step.increment(x, g)` is (θ' − θ, *slots'), which keeps small differences of θ' exact.
     `step.tangent(x, g, ẋ, ġ)` is ẋ' = F_x ẋ + F_g ġ; `step.adjoint(x, g, x̄')` is (x̄, ḡ) = (F_xᵀx̄', F_gᵀx̄').
+    `step.part(block)` is the map of some coordinates: all is elementwise but the norm that the gradient is clipped by.
     """
 
     lr: Any
@@ -32,8 +35,19 @@ class StepMap(ABC):
     clip_norm: float | None = None
 
     def __call__(self, state: State, gradient: Any) -> State:
-        change, *slots = self.increment(state, gradient)
-        return (state[0] + change, *slots)
+        clipping = Clipping.at(gradient, self.clip_norm)
+
+        def after(block: slice) -> State:
+            own = tuple(x[..., block] for x in state)
+            change, *slots = self.part(block).increment(own, clipping.value(gradient[..., block]))
+            return (own[0] + change, *slots)
+
+        return in_blocks(after, rows_of(gradient), gradient.shape[-1])
+
+    def part(self, block: slice) -> Self:
+        """The map of some of the coordinates, for gradients that are clipped already."""
+        varying = {name: value[block] for name, value in vars(self).items() if getattr(value, "ndim", 0)}
+        return replace(self, clip_norm=None, **varying) if varying or self.clip_norm is not None else self
 
     def increment(self, state: State, gradient: Any) -> State:
         return self._increment(state, clip(gradient, self.clip_norm))
@@ -41,6 +55,10 @@ class StepMap(ABC):
     def tangent(self, state: State, gradient: Any, dstate: State, dgradient: Any) -> State:
         clipped = clip(gradient, self.clip_norm)
         return self._tangent(state, clipped, dstate, clip_slope(gradient, self.clip_norm, dgradient))
+
+    def adjoint_slots(self, state: State, gradient: Any, cotangent: State) -> State:
+        """The slots of x̄ alone."""
+        return self._adjoint_slots(state, clip(gradient, self.clip_norm), cotangent)
 
     def adjoint(self, state: State, gradient: Any, cotangent: State) -> tuple[State, Any]:
         before, slope = self._adjoint(state, clip(gradient, self.clip_norm), cotangent)
@@ -55,34 +73,56 @@ class StepMap(ABC):
     @abstractmethod
     def _adjoint(self, state: State, g: Any, cotangent: State) -> tuple[State, Any]: ...
 
+    def _adjoint_slots(self, state: State, g: Any, cotangent: State) -> State:
+        return self._adjoint(state, g, cotangent)[0][1:]
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """g ↦ g · min(1, c/(‖g‖ + δ)) at one g, the norm over the last axis, by numbers (…, 1) that all coordinates share.
+
+    Its value is s g, its derivative dg ↦ s dg − r g (gᵀdg): symmetric, and so its own adjoint. Where clipping acts,
+    s = c/(‖g‖ + δ) and r = s/(‖g‖(‖g‖ + δ)); elsewhere 1 and 0. None: no clipping anywhere.
+    """
+
+    scale: Any = None
+    turn: Any = None
+
+    @classmethod
+    def at(cls, g: Any, norm: float | None) -> Clipping:
+        if norm is None:
+            return cls()
+        return cls.of(squared_norm(lambda block: g[..., block], blocks(rows_of(g), g.shape[-1])), norm)
+
+    @classmethod
+    def of(cls, square: Any, norm: float) -> Clipping:
+        """From ‖g‖² (…, 1)."""
+        xp = array_namespace(square)
+        length = xp.sqrt(square)
+        scale, one = norm / (length + CLIP_MARGIN), xp.ones_like(length)
+        active = scale.real < 1.0
+        length = xp.where(active, length, one)
+        turn = scale / (length * (length + CLIP_MARGIN))
+        return cls(xp.where(active, scale, one), xp.where(active, turn, 0.0 * turn))
+
+    def value(self, g: Any) -> Any:
+        return g if self.scale is None else self.scale * g
+
+    def slope(self, g: Any, dg: Any, along: Any) -> Any:
+        """The derivative along dg; along = gᵀdg (…, 1) over all coordinates, g and dg may be parts."""
+        return dg if self.scale is None else self.scale * dg - (self.turn * along) * g
+
 
 def clip(g: Any, norm: float | None) -> Any:
     """g · min(1, c/(‖g‖ + 10⁻⁶)), the norm over the last axis."""
-    if norm is None:
-        return g
-    return _clip_scale(g, norm)[0] * g
+    return Clipping.at(g, norm).value(g)
 
 
 def clip_slope(g: Any, norm: float | None, dg: Any) -> Any:
-    """The derivative of `clip` at g along dg. It is symmetric, so it is its own adjoint.
-
-    Where clipping acts, with s = c/(‖g‖ + δ):  s dg − s g (gᵀdg)/(‖g‖(‖g‖ + δ)).
-    """
+    """The derivative of `clip` at g along dg."""
     if norm is None:
         return dg
-    xp = array_namespace(g)
-    scale, length, active = _clip_scale(g, norm)
-    length = xp.where(active, length, xp.ones_like(length))
-    along = xp.sum(g * dg, axis=-1, keepdims=True)
-    return scale * dg - xp.where(active, scale, 0.0 * scale) * g * along / (length * (length + CLIP_MARGIN))
-
-
-def _clip_scale(g: Any, norm: float) -> tuple[Any, Any, Any]:
-    xp = array_namespace(g)
-    length = xp.sqrt(xp.sum(g * g, axis=-1, keepdims=True))  # not an absolute value: complex steps pass through
-    scale = norm / (length + CLIP_MARGIN)
-    active = scale.real < 1.0
-    return xp.where(active, scale, xp.ones_like(scale)), length, active
+    return Clipping.at(g, norm).slope(g, dg, array_namespace(g).sum(g * dg, axis=-1, keepdims=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,25 +231,30 @@ class AdamStep(StepMap):
         if self.amsgrad:
             dused = array_namespace(v).where(v.real > state[3].real, dv, dlargest[0])
         slope_m, slope_v = self._slopes(m, used)
-        change = slope_m * dm / self.correction1 - slope_v * dused / self.correction2
+        change = slope_m / self.correction1 * dm - slope_v / self.correction2 * dused
         return (self._decay * dtheta - self.lr * change, *self._slots(dm, dv, dused))
 
     def _adjoint(self, state: State, g: Any, cotangent: State) -> tuple[State, Any]:
-        d, m, v, used = self._moments(state, g)
-        theta, to_m, to_v, *to_largest = cotangent
-        slope_m, slope_v = self._slopes(m, used)
-        to_m = to_m - self.lr * slope_m * theta / self.correction1
-        to_used = self.lr * slope_v * theta / self.correction2
-        before: State = ()
-        if self.amsgrad:
-            xp = array_namespace(v)
-            grew, to_used = v.real > state[3].real, to_largest[0] + to_used
-            to_v = to_v + xp.where(grew, to_used, 0.0 * to_used)
-            before = (xp.where(grew, 0.0 * to_used, to_used),)
-        else:
-            to_v = to_v + to_used
+        d, to_m, to_v, *before = self._adjoint_moments(state, g, cotangent)
         slope = (1 - self.beta1) * to_m + 2 * (1 - self.beta2) * d * to_v
-        theta = self._decay * theta
+        theta = self._decay * cotangent[0]
         if not self.decoupled:
             theta = theta + self.weight_decay * slope
         return (theta, self.beta1 * to_m, self.beta2 * to_v, *before), slope
+
+    def _adjoint_slots(self, state: State, g: Any, cotangent: State) -> State:
+        _, to_m, to_v, *before = self._adjoint_moments(state, g, cotangent)
+        return (self.beta1 * to_m, self.beta2 * to_v, *before)
+
+    def _adjoint_moments(self, state: State, g: Any, cotangent: State) -> State:
+        """d, what reaches m' and v' by way of θ' too, and for AMSGrad the adjoint of w."""
+        d, m, v, used = self._moments(state, g)
+        theta, to_m, to_v, *to_largest = cotangent
+        slope_m, slope_v = self._slopes(m, used)
+        to_m = to_m - self.lr * slope_m / self.correction1 * theta
+        to_used = self.lr * slope_v / self.correction2 * theta
+        if not self.amsgrad:
+            return d, to_m, to_v + to_used
+        xp = array_namespace(v)
+        grew, to_used = v.real > state[3].real, to_largest[0] + to_used
+        return d, to_m, to_v + xp.where(grew, to_used, 0.0 * to_used), xp.where(grew, 0.0 * to_used, to_used)
