@@ -11,6 +11,15 @@ from trak_theory.trajectory import attribute, forward, from_torch, retrain_witho
 torch = pytest.importorskip("torch", reason="torch is an optional extra")
 
 
+@pytest.fixture(autouse=True)
+def in_double_precision():
+    """Torch's step counts too, for these tests alone."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
 class OnTorch:
     """A numpy objective for torch states: every call crosses over and back."""
 
@@ -28,7 +37,6 @@ class OnTorch:
 
 def torch_run(objective, optimizer, batches):
     """The real torch.optim loop on a flat parameter split into the optimiser's groups; final θ and its groups."""
-    torch.set_default_dtype(torch.float64)
     kind = type(optimizer).__name__
     theta = torch.from_numpy(start(objective).copy())
     covered = np.zeros(objective.p, bool)
