@@ -16,7 +16,7 @@ from simulations.study import find_study
 
 STARTS = {"warm": "after a warm-up", "fresh moments": "new optimiser", "scratch": "from scratch"}
 FAMILIES = {"torch_gpt2": "GPT-2", "torch_llama": "Llama"}
-START_COLOURS = (COLOURS[5], COLOURS[6], "0.4")
+START_COLOURS = ("0.65", COLOURS[6], "0.3")  # none that an estimator has
 SHOWN = "two-step"
 HALF = 0.5
 

@@ -13,7 +13,8 @@ from scipy.stats import t as student
 from paper_figures.curves import ESTIMATORS, curves, summary
 from paper_figures.style import COLOURS, GUIDE, MARKERS
 
-SHOWN = {name: ESTIMATORS[name] for name in ("sgd", "first-order", "exact-push", "two-step", "frozen-push")}
+# Colours and markers go by place; the hybrid is last, for only the language models have it.
+SHOWN = {name: ESTIMATORS[name] for name in ("sgd", "first-order", "exact-push", "two-step", "frozen-push", "hybrid")}
 COARSER = {"two-step, Gauss–Newton": "two-step, GGN", "two-step, no curvature": "two-step, no H"}
 BUDGET = {**SHOWN, **COARSER}
 
@@ -48,7 +49,7 @@ def scatter(axis: Axes, frame: pd.DataFrame) -> pd.DataFrame:
 def ranks(axis: Axes, frame: pd.DataFrame, *, x: str) -> pd.DataFrame:
     """Spearman of every estimator against x, mean ± s.e. over seeds."""
     numbers = summary(frame[frame["part"] == "estimator"], [x, "estimator"], ["spearman"])
-    curves(axis, numbers, x=x, group="estimator", labels=SHOWN)
+    curves(axis, numbers, x=x, group="estimator", labels=_present(SHOWN, numbers))
     axis.set(ylabel="Spearman with retraining")
     return numbers
 
@@ -56,7 +57,7 @@ def ranks(axis: Axes, frame: pd.DataFrame, *, x: str) -> pd.DataFrame:
 def budget(axis: Axes, frame: pd.DataFrame) -> pd.DataFrame:
     """Relative error of every estimator, mean ± s.e. over seeds, as bars."""
     numbers = summary(frame[frame["part"] == "estimator"], ["estimator"], ["relative_error"])
-    for place, (name, label) in enumerate(BUDGET.items()):
+    for place, (name, label) in enumerate(_present(BUDGET, numbers).items()):
         chosen = numbers[numbers["estimator"] == name]
         colour = COLOURS[place] if name in SHOWN else "0.6"
         axis.barh(label, chosen["mean"], xerr=chosen["se"].fillna(0.0), color=colour, height=0.7, capsize=1.5)
@@ -64,6 +65,10 @@ def budget(axis: Axes, frame: pd.DataFrame) -> pd.DataFrame:
     axis.set(xlabel="‖estimate − truth‖/‖truth‖")
     axis.grid(axis="x")
     return numbers
+
+
+def _present(labels: dict[str, str], numbers: pd.DataFrame) -> dict[str, str]:
+    return {name: label for name, label in labels.items() if (numbers["estimator"] == name).any()}
 
 
 def legend(figure: Figure, axis: Axes) -> None:

@@ -1,6 +1,7 @@
 """The benchmark against released packages: everything of it that needs no released package."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from simulations.benchmarks.__main__ import app
+from simulations.benchmarks.rivals import exchange
+from simulations.benchmarks.rivals.cases import arrays_of
 from simulations.benchmarks.rivals.environments import RECORD, Rival, prepare
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
 from simulations.benchmarks.rivals.figure import draw
-from simulations.benchmarks.rivals.networks import arrays_of
 from simulations.benchmarks.rivals.runners import ours_network, ours_trajectory, refits, statsmodels
 from simulations.benchmarks.rivals.tables import table
 from simulations.benchmarks.rivals.trajectory import arrays_of_run
@@ -74,6 +76,14 @@ def test_a_failing_program_says_why():
     absent = ask(HERE.parent / "no-python", "ours_glm", {}, {})
     assert isinstance(absent, Failure)
     assert "no-python" in absent.reason
+
+
+def test_a_program_that_was_killed_says_so(monkeypatch):
+    killed = subprocess.CompletedProcess([], -9, "", "calculating: 3/25")
+    monkeypatch.setattr(exchange.subprocess, "run", lambda *_, **__: killed)
+    answer = ask(HERE, "ours_glm", {}, {})
+    assert isinstance(answer, Failure)
+    assert "signal 9" in answer.reason
 
 
 @pytest.mark.slow

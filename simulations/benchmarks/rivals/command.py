@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,8 @@ def main(
     install or run is reported in its row. Exit status 1 where a gate of the audit fails.
     """
     chosen = parts or list(Part)
+    if Part.NETWORK in chosen and find_spec("torch") is None:
+        raise typer.BadParameter("the part network trains CNNs: pip install 'trak-theory[torch]', or name other parts")
     names = sorted({name for part in chosen for name in ASKED[part]})
     typer.echo(f"environments in {environments}: what is not there is installed now, some minutes each", err=True)
     found = prepare(environments, [RIVALS[name] for name in names])
@@ -66,7 +69,7 @@ def main(
     with threadpool_limits(1):
         for part in chosen:
             typer.echo(f"\n## {part}\n")
-            rows = _measured(part, found, seed=seed, repeats=repeats, replicates=replicates)
+            rows = _measured(part, found, out, seed=seed, repeats=repeats, replicates=replicates)
             pd.DataFrame(rows).to_csv(out / f"{part}.csv", index=False)
             failures += trak_audit.failed_gates(rows) if part is Part.AUDIT else []
     figure = draw(out)
@@ -76,13 +79,13 @@ def main(
     raise typer.Exit(int(bool(failures)))
 
 
-def _measured(part: Part, found: Environments, *, seed: int, repeats: int, replicates: int) -> list[Row]:
+def _measured(part: Part, found: Environments, out: Path, *, seed: int, repeats: int, replicates: int) -> list[Row]:
     if part is Part.AUDIT:
         return trak_audit.measure(found, seed=seed, projections=replicates)
     if part is Part.GLM:
         return glm.measure(found, seed=seed, repeats=repeats)
     if part is Part.NETWORK:
-        return networks.measure(found, seed=seed, repeats=repeats)
+        return networks.measure(found, out, seed=seed, repeats=repeats)
     return trajectory.measure(found, seed=seed, replicates=replicates)
 
 

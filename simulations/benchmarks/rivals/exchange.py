@@ -76,6 +76,8 @@ def ask(
             return Failure(f"gave no answer within {TIME_LIMIT:.0f} s")
         except OSError as error:
             return Failure(str(error))
+        if done.returncode < 0:
+            return Failure(f"ended by signal {-done.returncode} (9: out of memory)")
         if done.returncode != 0:
             return Failure(last_words(done.stderr) or f"exit status {done.returncode}")
         with np.load(folder / OUTPUT, allow_pickle=False) as file:

@@ -10,23 +10,20 @@ from typing import Any
 
 import numpy as np
 import typer
-from numpy import ndarray as Array
-from numpy.random import Generator
 
+from simulations.benchmarks.rivals.cases import CASES, CNN_QUERIES, CNN_STEPS, QUERIES, SUBSETS, Case, N
 from simulations.benchmarks.rivals.environments import Environments
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
 from simulations.benchmarks.rivals.tables import Row, header, line
-from simulations.digits_mlp import DigitsNetwork, datamodel_scores, digits_network, random_subsets
-from simulations.ridge_rule import RECIPES
+from simulations.digits_mlp import datamodel_scores
 
-NETWORKS = ("full batch, momentum", "minibatch SGD", "AdamW")
-SUBSETS, BATCH = 100, 100
+BATCH = 100
 COLUMNS = ["network", "method", "setting", "LDS", "s.e.", "CPU s", "MiB", "reason"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to score: where it runs (None: here), its program and what it is told; own: it is this project's."""
+    """A way to score: where it runs (None: here), its program (here: that of the network) and what it is told."""
 
     name: str
     setting: str
@@ -35,13 +32,9 @@ class Method:
     options: dict[str, Any]
     timed: bool = False  # repeated, for the comparison of time and memory
 
-    @property
-    def own(self) -> bool:
-        return self.environment is None
-
 
 def _ours(name: str, setting: str, method: str, timed: bool = False, **options: Any) -> Method:
-    return Method(name, setting, None, "ours_network", {"method": method, **options}, timed)
+    return Method(name, setting, None, "", {"method": method, **options}, timed)
 
 
 def _traker(setting: str, k: int, half: bool, timed: bool = False) -> Method:
@@ -73,64 +66,48 @@ METHODS = (
         "as in its examples: 0.01, 10 steps",
         "dattri",
         "dattri_if",
-        {"regularization": 0.01, "max_iter": 10, "batch": BATCH},
+        {"regularization": 0.01, "max_iter": 10, "batch": 2},
     ),
     _kronfluence("default: damping 1e-8", 1e-8),
     _kronfluence("heuristic damping (None)", None),
 )
 
 
-def measure(environments: Environments, *, seed: int, repeats: int) -> list[Row]:
-    """Print the LDS of every method on every network; the rows. Timed methods run `repeats` + 1 times."""
+def measure(environments: Environments, folder: Path, *, seed: int, repeats: int) -> list[Row]:
+    """Print the LDS of every method on every network; the rows. Timed methods run `repeats` + 1 times.
+
+    Retrained convolutional networks are kept in `folder`.
+    """
     typer.echo(
-        f"digits 64-128-10, n = 1000, LDS over {SUBSETS} half subsets from the same start, mean over 100 queries "
-        f"± s.e. over them; processor time of one thread, medians of {repeats} runs (k = 512, first network) or one\n"
+        f"digits 64-128-10, {QUERIES} queries, and a CNN (three convolutions of stride 2, GroupNorm, GELU; {CNN_STEPS} "
+        f"steps) on MNIST, {CNN_QUERIES} queries; n = {N}, LDS over {SUBSETS} half subsets from the same start, mean "
+        f"over queries ± s.e. over them; processor time of one thread, medians of {repeats} runs (k = 512, first "
+        "network) or one\n"
     )
     typer.echo(header(COLUMNS))
     rows: list[Row] = []
-    for name, rng in zip(NETWORKS, np.random.default_rng(seed).spawn(len(NETWORKS)), strict=True):
-        for row in _on_network(name, environments, rng, repeats if name == NETWORKS[0] else 0):
-            typer.echo(line(row, COLUMNS))
-            rows.append(row)
+    generators = np.random.default_rng(seed).spawn(len(CASES))
+    for place, (name, rng) in enumerate(zip(CASES, generators, strict=True)):
+        for row in _on_network(CASES[name](folder, rng), environments, 0 if place else repeats):
+            rows.append({"network": name, **row})
+            typer.echo(line(rows[-1], COLUMNS))
     return rows
 
 
-def _on_network(name: str, environments: Environments, rng: Generator, repeats: int) -> Iterator[Row]:
-    optimizer, fraction = RECIPES[name]
-    training, choosing, retraining = rng.spawn(3)
-    model = digits_network(optimizer, rng=training)
-    n = len(model.labels)
-    subsets = random_subsets(n, round(fraction * n), SUBSETS, choosing)
-    outputs = model.retrain(subsets, retraining)
+def _on_network(case: Case, environments: Environments, repeats: int) -> Iterator[Row]:
     for method in METHODS:
-        answer = _answer(method, environments, model, name, repeats if method.timed else 0)
-        row: Row = {"network": name, "method": method.name, "setting": method.setting}
+        answer = _answer(method, environments, case, repeats if method.timed else 0)
+        row: Row = {"method": method.name, "setting": method.setting}
         if isinstance(answer, Failure):
             yield {**row, "reason": answer.reason}
             continue
-        lds = datamodel_scores(answer.arrays["scores"], subsets, outputs)
+        lds = datamodel_scores(answer.arrays["scores"], case.subsets, case.outputs)
         measured = {"LDS": float(lds.mean()), "s.e.": float(lds.std(ddof=1) / np.sqrt(lds.size))}
         cost = {"CPU s": answer.timing.median, "MiB": answer.memory / 2**20, "timed": method.timed and repeats > 0}
         yield {**row, **measured, **cost, "versions": answer.named_versions}
 
 
-def _answer(
-    method: Method, environments: Environments, model: DigitsNetwork, recipe: str, repeats: int
-) -> Answer | Failure:
-    python = Path(sys.executable) if method.environment is None else environments[method.environment]
-    options = method.options | ({"recipe": recipe} if method.own else {})
-    return ask(python, method.program, arrays_of(model), options, repeats=repeats + 1)
-
-
-def arrays_of(model: DigitsNetwork) -> dict[str, Array]:
-    """Weights, data and, after Adam, second moments `moment_…` of a network, as the runners read them."""
-    names = ("first", "first_bias", "second", "second_bias")
-    moment = model.second_moment
-    return {
-        **dict(zip(names, model.network.parts, strict=True)),
-        **({} if moment is None else {f"moment_{name}": getattr(moment, name) for name in names}),
-        "inputs": model.inputs,
-        "labels": model.labels,
-        "query_inputs": model.query_inputs,
-        "query_labels": model.query_labels,
-    }
+def _answer(method: Method, environments: Environments, case: Case, repeats: int) -> Answer | Failure:
+    if method.environment is None:
+        return ask(Path(sys.executable), case.program, case.arrays, case.options | method.options, repeats=repeats + 1)
+    return ask(environments[method.environment], method.program, case.arrays, method.options, repeats=repeats + 1)

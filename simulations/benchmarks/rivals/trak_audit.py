@@ -11,9 +11,9 @@ import typer
 from numpy import ndarray as Array
 
 from simulations.audit_digits import RECIPE
+from simulations.benchmarks.rivals.cases import arrays_of
 from simulations.benchmarks.rivals.environments import Environments
 from simulations.benchmarks.rivals.exchange import Failure, ask
-from simulations.benchmarks.rivals.networks import arrays_of
 from simulations.benchmarks.rivals.tables import Row, table
 from simulations.digits_mlp import digits_network
 from trak_theory import Linearization, agreement

@@ -15,8 +15,10 @@ task: Any = import_module("dattri.task")
 
 
 def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]:
-    """settings: regularization, max_iter, batch."""
-    model, training, queries = network(arrays), *loaders(arrays, settings["batch"])
+    """settings: regularization, max_iter, batch (of queries)."""
+    model = network(arrays)
+    # All training points at once: its Hessian is that of one batch, and is inverted again for every batch.
+    training, queries = loaders(arrays, len(arrays["inputs"]))[0], loaders(arrays, settings["batch"])[1]
 
     def loss(params: Any, data: Any) -> Any:
         inputs, labels = data
@@ -31,9 +33,9 @@ def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]
         regularization=settings["regularization"],
         max_iter=settings["max_iter"],
     )
-    # The Hessian is that of one batch's mean loss: give it all points at once.
-    attributor.cache(loaders(arrays, len(arrays["inputs"]))[0])
-    return {"scores": -attributor.attribute(training, queries).detach().numpy().astype(float)}
+    attributor.cache(training)
+    with torch.no_grad():  # otherwise every product with the Hessian is kept for a backward pass that never comes
+        return {"scores": -attributor.attribute(training, queries).numpy().astype(float)}
 
 
 if __name__ == "__main__":

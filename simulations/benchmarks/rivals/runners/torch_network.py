@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from importlib import import_module
 from typing import Any
 
@@ -12,7 +13,11 @@ torch.set_num_threads(1)
 
 
 def network(arrays: dict[str, Array], dtype: Any = torch.float32) -> Any:
-    """relu(x W₁ + b₁) W₂ + b₂ with the weights `first` (inputs, hidden), `first_bias`, `second`, `second_bias`."""
+    """The packed `module` where there is one; or relu(x W₁ + b₁) W₂ + b₂ with the weights `first` (inputs, hidden),
+    `first_bias`, `second`, `second_bias`.
+    """
+    if "module" in arrays:
+        return torch.load(io.BytesIO(arrays["module"].tobytes()), weights_only=False).to(dtype)
     first, second = arrays["first"], arrays["second"]
     model = torch.nn.Sequential(
         torch.nn.Linear(*first.shape, dtype=dtype), torch.nn.ReLU(), torch.nn.Linear(*second.shape, dtype=dtype)

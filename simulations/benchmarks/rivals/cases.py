@@ -1,0 +1,100 @@
+"""The trained networks of the benchmark, the subsets they were retrained on, and what the runners read of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy import ndarray as Array
+from numpy.random import Generator
+
+from simulations.digits_mlp import DigitsNetwork, digits_network, random_subsets
+from simulations.ridge_rule import RECIPES
+
+N, QUERIES, SUBSETS, FRACTION = 1000, 100, 100, 0.5
+CNN_QUERIES, CNN_STEPS = 50, 200
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A trained network as the runners read it, and the truth.
+
+    arrays          weights and data, for every program
+    program         this project's runner for such a network, and `options`, what only that one is told
+    subsets (B, m)  of the training points
+    outputs (B, q)  query margins after training on each subset from the same start
+    """
+
+    arrays: dict[str, Array]
+    program: str
+    options: dict[str, Any]
+    subsets: Array
+    outputs: Array
+
+
+def _digits(recipe: str, folder: Path, rng: Generator) -> Case:
+    optimizer, fraction = RECIPES[recipe]
+    training, choosing, retraining = rng.spawn(3)
+    model = digits_network(optimizer, n=N, queries=QUERIES, rng=training)
+    subsets = random_subsets(N, round(fraction * N), SUBSETS, choosing)
+    outputs = model.retrain(subsets, retraining)
+    return Case(arrays_of(model), "ours_network", {"recipe": recipe}, subsets, outputs)
+
+
+def _convolutional(optimizer: str, learning_rate: float, batch: int, folder: Path, rng: Generator) -> Case:
+    from simulations.torch_attribution import trained
+    from trak_theory.torch_bridge.settings_image import Size, mnist_cnn
+    from trak_theory.trajectory import retrain_without
+
+    building, training, choosing = rng.spawn(3)
+    setting = mnist_cnn(Size(n=N, batch=batch, steps=CNN_STEPS, held_out=CNN_QUERIES), rng=building)
+    model = trained(setting, optimizer, learning_rate, queries=CNN_QUERIES, rng=training)
+    subsets = random_subsets(N, round(FRACTION * N), SUBSETS, choosing)
+    left_out = [np.setdiff1d(np.arange(N), subset) for subset in subsets]
+    finals = retrain_without(model.run, left_out, removal="renormalise", cache=folder / "retrained").final
+    scales, ridge = model.scales(model.linearize())
+    images = {"": setting.objective.rows, "query_": setting.held_out.rows}
+    arrays = {
+        "module": packed(setting.network),
+        "scales": scales,
+        **{f"{name}inputs": rows.args[0].numpy() for name, rows in images.items()},
+        **{f"{name}labels": rows.targets.numpy() for name, rows in images.items()},
+    }
+    outputs = np.stack([model.margins.read(theta) for theta in finals])
+    return Case(arrays, "ours_module", {"ridge": ridge, "fraction": FRACTION}, subsets, outputs)
+
+
+# Fixed before any of their subsets was trained: AdamW as in the study torch_cnn, SGD as in torch_mlp.
+CASES: dict[str, Callable[[Path, Generator], Case]] = {
+    **{name: partial(_digits, name) for name in ("full batch, momentum", "minibatch SGD", "AdamW")},
+    "CNN, AdamW": partial(_convolutional, "AdamW", 3e-3, 20),
+    "CNN, SGD with momentum": partial(_convolutional, "SGD", 0.05, 50),
+}
+
+
+def arrays_of(model: DigitsNetwork) -> dict[str, Array]:
+    """Weights, data and, after Adam, second moments `moment_…` of a network, as the runners read them."""
+    names = ("first", "first_bias", "second", "second_bias")
+    moment = model.second_moment
+    return {
+        **dict(zip(names, model.network.parts, strict=True)),
+        **({} if moment is None else {f"moment_{name}": getattr(moment, name) for name in names}),
+        "inputs": model.inputs,
+        "labels": model.labels,
+        "query_inputs": model.query_inputs,
+        "query_labels": model.query_labels,
+    }
+
+
+def packed(module: Any) -> Array:
+    """A torch module, made of torch's own layers, as bytes that every environment with torch reads."""
+    import torch
+
+    file = io.BytesIO()
+    torch.save(module, file)
+    return np.frombuffer(file.getvalue(), np.uint8)
