@@ -24,7 +24,10 @@ def targets_for(rng, loss, outputs):
         targets[:2] = 0.0, 1.0  # both classes, whatever the draw
         return targets
     if loss == "poisson":
-        return rng.poisson(np.exp(np.clip(0.5 * outputs, -5, 3))).astype(float)
+        counts = rng.poisson(np.exp(np.clip(0.5 * outputs, -5, 3))).astype(float)
+        if np.count_nonzero(counts) < 2:  # without any event, or after leaving its only one out, no minimiser exists
+            counts[:2] += 1.0
+        return counts
     return outputs + rng.standard_normal(outputs.size)
 
 
