@@ -34,7 +34,7 @@ paper: $(READY)
 	$(MAKE) claims
 
 claims: $(READY)
-	$(BIN)/trak-theory claims --results $(RESULTS) --update CLAIMS.md > /dev/null
+	$(BIN)/python -m simulations claims --results $(RESULTS) --update CLAIMS.md > /dev/null
 
 lint: $(READY)
 	$(BIN)/ruff check .
