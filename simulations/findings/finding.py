@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from trak_theory.claims import Estimate
+from trak_theory.numerics.estimate import Estimate, mean
 
 Relation = Literal["=", "≥", "≤"]
 Z = 2.0  # standard errors of doubt about a measured number
@@ -61,14 +61,6 @@ class Judged:
     finding: Finding
     found: Estimate
     verdict: str
-
-
-def mean(values: Any) -> Estimate:
-    """Mean and standard error over independent values; NaN values left out."""
-    kept = np.asarray(values, float)
-    kept = kept[np.isfinite(kept)]
-    error = kept.std(ddof=1) / np.sqrt(kept.size) if kept.size > 1 else np.nan
-    return Estimate(float(kept.mean()), float(error))
 
 
 def number(value: Any) -> Estimate:

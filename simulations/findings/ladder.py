@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from simulations.findings.finding import Finding, contrast, mean, number
-from trak_theory.claims import Estimate
+from simulations.findings.finding import Finding, contrast, number
+from trak_theory.numerics.estimate import Estimate, mean
 
 CELL = ["data", "k_over_p", "replicate"]
 

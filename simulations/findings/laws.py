@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import griddata
 
-from simulations.findings.finding import Finding, contrast, law_gap, mean, number
-from trak_theory.claims import Estimate
+from simulations.findings.finding import Finding, contrast, law_gap, number
+from trak_theory.numerics.estimate import Estimate, mean
 
 GRID = ["n", "p", "k", "ridge", "signal", "projected_ridge", "ensemble", "loss", "covariance"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from simulations.findings.finding import Finding, contrast, mean
-from trak_theory.claims import Estimate
+from simulations.findings.finding import Finding, contrast
+from trak_theory.numerics.estimate import Estimate, mean
 
 RUN = ["learning_rate", "replicate"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from simulations.findings.finding import Finding, mean
-from trak_theory.claims import Estimate
+from simulations.findings.finding import Finding
+from trak_theory.numerics.estimate import Estimate, mean
 
 FEWEST = 20  # removals that a rank correlation is worth something for
 KEYS = ("data", "length", "size", "model", "start", "learning_rate", "replicate")

@@ -14,7 +14,7 @@ from trak_theory.errors import RankDeficientError
 from trak_theory.glm.minimise import Minimum, Objective, minimise
 from trak_theory.linearization import Linearization
 from trak_theory.losses import Loss, as_loss
-from trak_theory.numerics.checks import non_negative, query_array, real_array, ridge_array
+from trak_theory.numerics.checks import frozen, non_negative, query_array, real_array, ridge_array
 from trak_theory.numerics.whitening import RowSpace, row_space
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class GLM:
         ridge: ArrayLike = 0.0,
         weights: ArrayLike | None = None,
     ) -> None:
-        self.features = real_array("features", features, 2)
+        self.features = frozen(real_array("features", features, 2))
         self.targets = real_array("targets", targets, 1)
         self.loss = as_loss(loss)
         n, p = self.features.shape

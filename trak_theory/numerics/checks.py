@@ -11,7 +11,7 @@ LARGEST_EXACT_INTEGER = 2**53
 
 
 def real_array(name: str, value: Any, ndim: int) -> Array:
-    """`value` as a finite float64 array with `ndim` axes; the error names what is wrong and where."""
+    """`value` as a finite float64 array with `ndim` axes, a copy unless read-only; the error names what is wrong."""
     array = np.asarray(value)
     if array.dtype.kind == "O":
         raise TypeError(f"{name} is an object array; convert it to numbers first (np.asarray(…, dtype=float))")
@@ -25,11 +25,17 @@ def real_array(name: str, value: Any, ndim: int) -> Array:
         largest = max(abs(int(array.max())), abs(int(array.min())))
         if largest > LARGEST_EXACT_INTEGER:
             raise ValueError(f"{name} holds the integer {largest}, beyond 2⁵³: not exact in float64; rescale it")
-    array = array.astype(np.float64)
+    array = array.astype(np.float64, copy=array.flags.writeable)
     bad = ~np.isfinite(array)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(f"{name} has {bad.sum()} non-finite entries (NaN or inf), the first at index {first}")
+    return array
+
+
+def frozen(array: Array) -> Array:
+    """The array itself, read-only from here on: what shares it need not copy it."""
+    array.flags.writeable = False
     return array
 
 

@@ -18,6 +18,7 @@ from simulations.workloads.digits_mlp import (
     random_subsets,
 )
 from trak_theory import Linearization, influence, unit_curvature
+from trak_theory.numerics.estimate import mean
 from trak_theory.retraining.ridge_rule import TrainingRecipe, ridge_rule
 from trak_theory.shallow import BlockLinearization, block_influence, block_linearization, leave_one_out, shallow_ladder
 from trak_theory.shallow.rungs import Output
@@ -74,8 +75,8 @@ def _datamodels(params: Params, rng: Generator) -> Rows:
                     "output": output,
                     "factor": float(factor),
                     "kernel_ridge": float(factor * rule.curvature_weighted),
-                    "lds": float(scores.mean()),
-                    "lds_se": float(scores.std(ddof=1) / np.sqrt(len(scores))),
+                    "lds": mean(scores).value,
+                    "lds_se": mean(scores).se,
                 }
             )
     return rows
