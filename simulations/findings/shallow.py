@@ -25,7 +25,7 @@ def _prediction(column: str):
     return measure
 
 
-def _foretold_share(rows: pd.DataFrame) -> Estimate:
+def _predicted_share(rows: pd.DataFrame) -> Estimate:
     """Share of the squared linearisation error that sits in points whose prediction is trusted."""
     return mean(rows.loc[rows["part"] == "prediction", "trusted_error"])
 
@@ -49,7 +49,7 @@ FINDINGS = (
     ),
     Finding(
         "linearisation",
-        "slope of the true on the foretold linearisation error, trusted points",
+        "slope of the true on the predicted linearisation error, trusted points",
         "ours",
         "=",
         1.0,
@@ -58,7 +58,7 @@ FINDINGS = (
     ),
     Finding(
         "linearisation",
-        "partial Spearman of the foretold error, given influence and leverage",
+        "partial Spearman of the predicted error, given influence and leverage",
         "ours",
         "≥",
         0.5,
@@ -70,9 +70,9 @@ FINDINGS = (
         "ours",
         "≥",
         0.5,
-        _foretold_share,
+        _predicted_share,
         discussion="The expansion says for which points it is not to be trusted, and these few hold most of the error: "
-        "a change of basin is near, or the Hessian is indefinite on the way. It foretells the error of the others.",
+        "a change of basin is near, or the Hessian is indefinite on the way. It predicts the error of the others.",
     ),
     Finding(
         "linearisation",

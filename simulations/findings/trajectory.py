@@ -157,7 +157,7 @@ FINDINGS = (
         "≤",
         0.5,
         _blow_up("two-step", 2),
-        discussion="Two-step push heals one young cancelling step and no more; freezing every step heals any number.",
+        discussion="Two-step push repairs one young cancelling step and no more; frozen steps repair any number.",
     ),
     Finding("push_blowup", "frozen push there, two cancelling steps", "ours", "≤", 0.01, _blow_up("frozen-push", 2)),
     Finding(

@@ -27,7 +27,7 @@ class Objective:
 
     @property
     def batch(self) -> int:
-        """How many parameters to evaluate at once."""
+        """Number of parameter vectors evaluated at once."""
         return max(1, FLOATS_AT_ONCE // self.outputs.work)
 
     def at(self, theta: Array, weights: Array) -> State:
@@ -49,7 +49,7 @@ class Objective:
         return jacobian.reshape(-1, p).T @ (curvature @ jacobian).reshape(-1, p) + self.ridge * np.eye(p)
 
     def gradient_rounding(self, theta: Array) -> float:
-        """What rounding alone can leave of ‖∇F(θ)‖₂, for unit weights or fewer points."""
+        """Rounding error of ‖∇F(θ)‖₂, an upper bound, for unit weights or fewer points."""
         f = self.outputs.at(theta[None]).value[0]
         jacobian = self.outputs.jacobian(theta)
         rows = np.sqrt((jacobian**2).sum((1, 2)) * (self.head.residual(f) ** 2).sum(-1))

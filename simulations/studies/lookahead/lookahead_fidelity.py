@@ -1,4 +1,4 @@
-"""How well look-ahead scores rank samples: by their effect K steps later, and by their effect on the end of the run."""
+"""Rank fidelity of look-ahead scores: to effects K steps later, and to effects on the end of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What selecting data gains: every policy against random selection, at equal steps and at equal compute."""
+"""Gain of data selection: every policy against random selection, at equal steps and at equal compute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What TRAK's scalar margin costs against the full block of a softmax's outputs."""
+"""Cost of TRAK's scalar margin against the full block of a softmax's outputs."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def cells(replicates: int, sizes: list[tuple[int, int]]) -> list[Params]:
 
 STUDY = Study(
     name="margin_shortcut",
-    summary="What TRAK's scalar margin costs against the full block of a softmax's outputs.",
+    summary="Cost of TRAK's scalar margin against the full block of a softmax's outputs.",
     run=run,
     quick=cells(2, [(300, 16)]),
     full=cells(6, [(300, 16), (600, 16), (600, 32)]),
