@@ -1,7 +1,7 @@
 """Random features and two-layer networks, where TRAK's first approximation, linearisation, is measured exactly."""
 
 from trak_theory.shallow.certificate import Certificate, certify, remainder_bound
-from trak_theory.shallow.kernel_machine import (
+from trak_theory.shallow.kernel_machines import (
     BlockLinearization,
     block_influence,
     block_linearization,

@@ -12,8 +12,8 @@ from numpy import ndarray as Array
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.optimize import minimize
 
-from trak_theory.coordinates import EPS
-from trak_theory.minimise import ConvergenceError
+from trak_theory.glm.minimise import ConvergenceError
+from trak_theory.numerics.whitening import EPS
 from trak_theory.shallow.objective import Objective, State
 
 DESCENT_STEPS = 20_000
