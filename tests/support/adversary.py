@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from truth_in_60_digits import CONTEXT, NoUniqueMinimiserError, Truth, exactly
+from .truth_in_60_digits import CONTEXT, NoUniqueMinimiserError, Truth, exactly
 
 from trak_theory import GLM, PseudoHuber
 
