@@ -86,7 +86,6 @@ class Certificate(ABC):
             f"(relative error {self.evaluator.precision.relative:.1e}): nothing is left without the point"
         )
 
-
     @property
     def reason_for_the_fit(self) -> str:
         """Why the fit itself has no certified distance from its optimum."""

@@ -106,7 +106,11 @@ class Evaluator:
             return np.exp(limit), limit, None
         moved = glm.weights * glm.loss.curvature(glm.targets, self.fit.outputs + change)
         if m3 is None:
-            return np.ones(len(change)), limit, np.abs(moved - self.fit.curvature) @ (self.precision.rows * self.lengths)
+            return (
+                np.ones(len(change)),
+                limit,
+                np.abs(moved - self.fit.curvature) @ (self.precision.rows * self.lengths),
+            )
         ratio = self.fit.curvature / moved  # NaN where neither weighs anything
         fall = np.log(np.fmax.reduce(ratio, axis=1, initial=1.0)) + m3 * error
         rise = m3 * error - np.log(np.fmin.reduce(ratio, axis=1, initial=1.0))
@@ -122,7 +126,7 @@ class Evaluator:
     def _rounding(self, block: Array, size: Array, own: Array, pull: Array) -> Array:
         """Of the two products, and of everything known only to the precision of rows, curvatures and fit.
 
-            (ε√n + ν) ‖ρ‖ ‖A‖_F + (5ν + 4ε√m) ‖u‖ + (|r_i| + d_i|s_i|) ‖δa_i‖ + d_i ‖a_i‖ ‖δa_i‖ ‖u‖ + 2δℓ + ‖∇F(θ̂)‖
+        (ε√n + ν) ‖ρ‖ ‖A‖_F + (5ν + 4ε√m) ‖u‖ + (|r_i| + d_i|s_i|) ‖δa_i‖ + d_i ‖a_i‖ ‖δa_i‖ ‖u‖ + 2δℓ + ‖∇F(θ̂)‖
         """
         problems, precision = self.problems, self.precision
         n, m = problems.rows.shape

@@ -10,14 +10,14 @@ from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 
-from trak_theory.glm.minimise import ConvergenceError, NoMinimiserError, minimise
+from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficientError
+from trak_theory.glm.minimise import minimise
 from trak_theory.glm.model import Fit
 from trak_theory.loo.acceleration import Anderson
 from trak_theory.loo.certificates import Certificate, certificate_for, certified_points
 from trak_theory.loo.problems import LeaveOneOutProblems
 from trak_theory.loo.rounding import product_error, reduction_error
 from trak_theory.numerics.checks import query_array
-from trak_theory.numerics.whitening import RankDeficientError
 
 BLOCK = 256
 WARM_STEPS = 4  # in single precision, which is good for a relative step of about WARM_TOL

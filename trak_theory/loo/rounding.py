@@ -51,7 +51,7 @@ def reduction_error(space: RowSpace, rows: Array) -> Array:
 def whitening_error(space: RowSpace, factor: Array, rows: Array, whitened: Array) -> Array:
     """‖δa‖ of each whitened row a = R⁻ᵀψ; rows (…, p) in the original coordinates.
 
-        ‖δa‖ ≤ 2ε √m κ ‖a‖ + ‖R⁻¹‖_F ‖δψ‖
+    ‖δa‖ ≤ 2ε √m κ ‖a‖ + ‖R⁻¹‖_F ‖δψ‖
     """
     inverse = solve_triangular(factor, np.eye(len(factor)), check_finite=False)
     solves = 2 * EPS * np.sqrt(len(factor)) * condition(factor) * np.linalg.norm(whitened, axis=1)

@@ -12,13 +12,11 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.linalg import lapack, qr, solve_triangular
 
+from trak_theory.errors import RankDeficientError
+
 EPS = float(np.finfo(float).eps)
 EXTENDED_EPS = float(np.finfo(np.longdouble).eps)  # the same as EPS where a long double is a double
 EXTENDED_ROWS = 64
-
-
-class RankDeficientError(np.linalg.LinAlgError):
-    """The Hessian has no inverse in floating point: there is no unique minimiser."""
 
 
 @dataclass(frozen=True)
