@@ -14,7 +14,7 @@ from trak_theory.glm.minimise import Minimum, Objective, minimise
 from trak_theory.linearization import Linearization
 from trak_theory.losses import Loss, as_loss
 from trak_theory.numerics.checks import non_negative, query_array, real_array, ridge_array
-from trak_theory.numerics.whitening import RowSpace, extended_product, row_space
+from trak_theory.numerics.whitening import RowSpace, row_space
 
 if TYPE_CHECKING:
     from trak_theory.trajectory.objective import GLMObjective
@@ -97,9 +97,9 @@ class Fit:
     def coef(self) -> Array:
         return self.space.lift(self.minimum.theta)
 
-    @cached_property
+    @property
     def outputs(self) -> Array:
-        return extended_product(self.space.features, self.minimum.theta).astype(float)
+        return self.minimum.outputs
 
     @cached_property
     def residual(self) -> Array:
@@ -108,12 +108,6 @@ class Fit:
     @cached_property
     def curvature(self) -> Array:
         return self.objective.curvature(self.outputs)
-
-    @cached_property
-    def gradient(self) -> Array:
-        """∇F(θ̂) (m,) in the coordinates of `space`, summed in extended precision."""
-        total = extended_product(self.space.features.T, self.residual)
-        return (total + self.space.ridge * self.minimum.theta.astype(np.longdouble)).astype(float)
 
     @cached_property
     def gradient_norm(self) -> float:

@@ -179,16 +179,17 @@ def certificate_for(fit: Fit, queries: Array, *, sharp: bool) -> Certificate:
 
 
 def certified_points(
-    certificate: Certificate, block: Array, start: Array, goal: Array, evaluations: int
+    certificate: Certificate, block: Array, start: Array | None, goal: Array, evaluations: int
 ) -> tuple[Array, Array, Array]:
-    """Accelerated chord steps from `start` (b, m): the points (b, m) of least certified distance, and that distance.
+    """Accelerated chord steps from `start` (b, m), or the Newton points: the best certified points and distances (b,).
 
     Also whether each problem is settled (b,): within its `goal` (b,), or as near as rounding allows. At most
     `evaluations` pairs of products.
     """
-    best, distance, settled = start.copy(), np.full(block.size, np.inf), np.zeros(block.size, bool)
-    reach, change = certificate.evaluator.reach(block)
-    active, points, anderson = np.arange(block.size), start, Anderson()
+    reach, at_newton = certificate.evaluator.reach(block)
+    points, change = (certificate.evaluator.problems.newton_points(block), at_newton) if start is None else (start, None)
+    best, distance, settled = points.copy(), np.full(block.size, np.inf), np.zeros(block.size, bool)
+    active, anderson = np.arange(block.size), Anderson()
     for _ in range(evaluations):
         evaluation = certificate.evaluator.evaluate(block[active], points, reach[active], change)
         for candidate, bound in certificate.near(block[active], evaluation):

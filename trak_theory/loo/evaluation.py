@@ -70,7 +70,7 @@ class Evaluator:
         return (np.sqrt(self.problems.square_lengths) + self.precision.rows) * (self.fit.glm.weights > 0)
 
     def reach(self, block: Array) -> tuple[Array, Array | None]:
-        """max_{j≠i} ‖φ_j‖_{M⁻¹} (b,); and the changes of all outputs at the Newton points, if they are at hand."""
+        """max_{j≠i} ‖φ_j‖_{M⁻¹} (b,); if sharp, with the changes of all outputs at the Newton points (b, n)."""
         remaining = self.problems.remaining[block]
         if not self.sharp:
             return largest_of_others(self.lengths)[block] / np.sqrt(remaining * (1 - self.doubt[block])), None
@@ -97,7 +97,7 @@ class Evaluator:
         return Evaluation(points, gradient, -step, decrement, reach, drift, spread, rounding)
 
     def _curvatures(self, change: Array, error: Array) -> tuple[Array, Array, Array | None]:
-        """Drift, spread, and Σ_j |d_j(u) − d_j| ‖δa_j‖ ‖a_j‖ for a loss without M₃; the changes have an `error` (b,)."""
+        """Drift, spread, and Σ_j |d_j(u) − d_j| ‖δa_j‖ ‖a_j‖ for a loss without M₃; `error` (b,) of the changes."""
         m3, glm = self.self_concordance, self.fit.glm
         if m3 == 0:
             return np.ones(len(change)), np.zeros(len(change)), None

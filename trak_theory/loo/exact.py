@@ -90,7 +90,7 @@ def _solve_all(certificate: Certificate, goal: Array) -> tuple[Array, Array, Arr
                 certificate, block, start, goal[block], CERTIFIED_STEPS
             )
         wide = np.flatnonzero(certificate.evaluator.usable & ~(distance <= goal))
-        for block in np.split(wide, range(BLOCK, wide.size, BLOCK)):
+        for block in _chunks(wide):
             points[block], distance[block], settled[block] = certified_points(
                 certificate.sharp, block, points[block], goal[block], SHARP_STEPS
             )
@@ -102,7 +102,11 @@ def _blocks(certificate: Certificate) -> list[Array]:
     problems, usable = certificate.evaluator.problems, np.flatnonzero(certificate.evaluator.usable)
     step = np.abs(problems.residual) * problems.square_lengths
     order = usable[np.argsort(step[usable] / problems.remaining[usable], kind="stable")]
-    return [order[start : start + BLOCK] for start in range(0, order.size, BLOCK)]
+    return _chunks(order)
+
+
+def _chunks(rows: Array) -> list[Array]:
+    return [rows[start : start + BLOCK] for start in range(0, rows.size, BLOCK)]
 
 
 def _warm_up(single: LeaveOneOutProblems, block: Array, start: Array) -> Array:

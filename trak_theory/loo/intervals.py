@@ -35,9 +35,9 @@ class Interval:
 def newton_interval(fit: Fit, queries: ArrayLike, *, chord_steps: int = 0) -> Interval:
     """Certified intervals for the exact leave-one-out influence, presence sign, of all n points on queries (q, p).
 
-    Starts at the Newton points and takes `chord_steps` accelerated chord steps, with one pair of products (n, m) × (m, n),
-    m = min(n, p), for each of the chord_steps + 1 evaluations. An evaluation certifies the point where it was made
-    and, by `chord_radius`, the next one: the center is whichever has the smallest radius.
+    Starts at the Newton points and takes `chord_steps` accelerated chord steps, with one pair of products
+    (n, m) × (m, n), m = min(n, p), for each of the chord_steps + 1 evaluations. An evaluation certifies the point
+    where it was made and, by `chord_radius`, the next one: the center is whichever has the smallest radius.
 
     Radii hold for the exact minimisers in exact arithmetic: they include the fit's own gradient and an allowance for
     rounding. A row whose premise fails has an infinite radius and a reason in `unresolved`. A loss without M₃ gets
@@ -50,8 +50,9 @@ def newton_interval(fit: Fit, queries: ArrayLike, *, chord_steps: int = 0) -> In
     points, distance = np.full(problems.rows.shape, np.nan), np.full(len(problems.rows), np.inf)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a runaway row keeps its infinite radius
         for block in np.split(usable, range(BLOCK, usable.size, BLOCK)):
-            start, goal = problems.newton_points(block), np.zeros(block.size)
-            points[block], distance[block], _ = certified_points(certificate, block, start, goal, chord_steps + 1)
+            points[block], distance[block], _ = certified_points(
+                certificate, block, None, np.zeros(block.size), chord_steps + 1
+            )
     radius = certificate.radius(points, distance)
     void = {int(i): certificate.reason(int(i)) for i in np.flatnonzero(np.isinf(radius).any(1))}
     return Interval(certificate.influence(points), radius, void)

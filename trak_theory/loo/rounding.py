@@ -1,8 +1,8 @@
 """What floating point can do to whitened rows and to a fit, as numbers that a certificate adds to its radius.
 
-Sums of k terms are allowed √k units in the last place of the sum of absolute values, triangular solves of order m
-2√m, QR of n rows √m + √n more, an evaluation of a loss four: the usual size with room to spare, not the worst case of
-every operation.
+Sums of k terms are allowed √k units in the last place of the sum of absolute values; triangular solves and QR four of
+the root sum of squares of what is multiplied, which does not grow with n or m; an evaluation of a loss four: several
+times the largest error seen against extended precision, not the worst case of every operation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trak_theory.glm.model import Fit
 from trak_theory.losses import Loss
 from trak_theory.numerics.whitening import EPS, EXTENDED_EPS, RowSpace
 
-LOSS_ROUNDING = 4 * EPS
+ROUNDING = 4 * EPS
 
 
 @dataclass(frozen=True)
@@ -51,23 +51,31 @@ def reduction_error(space: RowSpace, rows: Array) -> Array:
 def whitening_error(space: RowSpace, factor: Array, rows: Array, whitened: Array) -> Array:
     """‖δa‖ of each whitened row a = R⁻ᵀψ; rows (…, p) in the original coordinates.
 
-    ‖δa‖ ≤ 2ε √m κ ‖a‖ + ‖R⁻¹‖_F ‖δψ‖
+        ‖δa‖ ≤ 4ε κ ‖a‖ + ‖R⁻¹‖_F ‖δψ‖,     κ = max_j (Σ_k R_jk² ‖(R⁻¹)_k‖²)^½
+
+    since a(R + δR) = ψ with δR_jk = O(ε)R_jk, and δa = −a δR R⁻¹. κ does not depend on the units of the features.
     """
     inverse = solve_triangular(factor, np.eye(len(factor)), check_finite=False)
-    solves = 2 * EPS * np.sqrt(len(factor)) * condition(factor) * np.linalg.norm(whitened, axis=1)
+    condition = np.sqrt((_relative_entries(factor, inverse) ** 2).sum(1).max())
+    solves = ROUNDING * condition * np.linalg.norm(whitened, axis=1)
     return solves + np.linalg.norm(inverse) * reduction_error(space, rows)
 
 
-def condition(factor: Array) -> float:
-    """κ = ‖diag(‖R_j‖) R⁻¹‖_F, columns R_j of R: it does not depend on the units of the features."""
+def factor_error(factor: Array) -> float:
+    """‖R⁻ᵀHR⁻¹ − I‖ ≤ 4ε (Σ_jk R_jk² ‖(R⁻¹)_k‖²)^½ for R from QR, whose error is a multiple of ε in each column."""
     inverse = solve_triangular(factor, np.eye(len(factor)), check_finite=False)
-    return float(np.linalg.norm(np.linalg.norm(factor, axis=0)[:, None] * inverse))
+    return float(ROUNDING * np.linalg.norm(_relative_entries(factor, inverse)))
+
+
+def _relative_entries(factor: Array, inverse: Array) -> Array:
+    """R_jk ‖(R⁻¹)_k‖: what a relative error of R_jk does to R R⁻¹."""
+    return factor * np.linalg.norm(inverse, axis=1)
 
 
 def residual_error(loss: Loss, residual: Array, curvature: Array) -> Array:
     """Rounding of ∂ℓ/∂f at given outputs: 4ε (|r| + d/M₃), where d/M₃ is the size of what cancels in r."""
     cancelled = curvature / loss.self_concordance if loss.self_concordance else 0.0
-    return LOSS_ROUNDING * (np.abs(residual) + cancelled)
+    return ROUNDING * (np.abs(residual) + cancelled)
 
 
 def working_precision(fit: Fit, rows: Array) -> WorkingPrecision:
@@ -75,13 +83,13 @@ def working_precision(fit: Fit, rows: Array) -> WorkingPrecision:
     theta, lengths = fit.minimum.theta, np.linalg.norm(rows, axis=1)
     errors = whitening_error(fit.space, fit.minimum.factor, fit.glm.features, rows)
     relative = float(np.max(errors[lengths > 0] / lengths[lengths > 0], initial=0.0))
-    relative += EPS * (np.sqrt(theta.size) + np.sqrt(len(rows))) * condition(fit.minimum.factor)
+    relative += factor_error(fit.minimum.factor)
     terms = np.sqrt(theta.size) * (np.abs(fit.space.features) @ np.abs(theta))
     reduced = reduction_error(fit.space, fit.glm.features) * np.linalg.norm(theta)
-    moved = (fit.glm.loss.self_concordance or 0.0) * float((EPS * terms + reduced).max())  # curvatures in the factor
+    outputs = EPS * np.abs(fit.outputs) + EXTENDED_EPS * terms + reduced
+    moved = (fit.glm.loss.self_concordance or 0.0) * float(outputs.max())  # log of the curvatures
 
     losses = float(np.linalg.norm(residual_error(fit.glm.loss, fit.residual, fit.curvature) * lengths))
-    outputs = EPS * np.abs(fit.outputs) + EXTENDED_EPS * terms + reduced
     gradient = _own_gradient(fit) + losses + np.linalg.norm(np.sqrt(fit.curvature) * outputs)
     if fit.space.basis is not None:
         gradient += np.linalg.norm(fit.residual) * np.linalg.norm(errors)
@@ -94,5 +102,5 @@ def _own_gradient(fit: Fit) -> float:
     inverse = np.abs(solve_triangular(factor, np.eye(len(factor)), check_finite=False))
     terms = np.abs(features).T @ np.abs(fit.residual) + fit.space.ridge * np.abs(fit.minimum.theta)
     summed = EXTENDED_EPS * (2 + np.sqrt(len(features))) * np.linalg.norm(terms @ inverse)
-    found = solve_triangular(factor, fit.gradient, trans="T", check_finite=False)
+    found = solve_triangular(factor, fit.minimum.gradient, trans="T", check_finite=False)
     return float(np.linalg.norm(found) + summed)
