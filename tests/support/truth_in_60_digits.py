@@ -50,11 +50,17 @@ class Truth:
     def minimiser(self):
         return self._minimise(np.arange(len(self.targets)), exactly(self.start.tolist()))
 
+    @cached_property
+    def _left_out(self):
+        return {}  # i → θ̂ − θ̂_{−i}
+
     def influence(self, i, queries, start):
         """φ*ᵀ(θ̂ − θ̂_{−i}) (q,) as multiprecision numbers; `start` (p,) should be near θ̂_{−i}, if it is finite."""
-        begin = exactly(start.tolist()) if np.all(np.isfinite(start)) else self.minimiser
-        left = self._minimise(np.delete(np.arange(len(self.targets)), i), begin)
-        return exactly(queries.tolist()) @ (self.minimiser - left)
+        if i not in self._left_out:
+            begin = exactly(start.tolist()) if np.all(np.isfinite(start)) else self.minimiser
+            left = self._minimise(np.delete(np.arange(len(self.targets)), i), begin)
+            self._left_out[i] = self.minimiser - left
+        return exactly(queries.tolist()) @ self._left_out[i]
 
     def _minimise(self, kept, theta):
         features, targets, ridge, weights = self._exact

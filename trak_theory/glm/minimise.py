@@ -139,11 +139,12 @@ def _raise_if_separable(objective: Objective) -> None:
     direction = separating_direction(objective)
     if direction is None:
         return
-    moved = np.abs(objective.features @ direction)
+    moved, used = np.abs(objective.features @ direction), objective.targets[objective.weights > 0]
+    cause = f"all targets are {used[0]:g}" if np.all(used == used[0]) else "separable data"
     raise NoMinimiserError(
         f"no minimiser exists: along an unpenalised direction the {objective.loss.name} loss of "
         f"{np.sum(moved > SEPARATION * moved.max())} of {moved.size} points falls for ever and no other rises "
-        "(separable data); add a ridge to those coefficients"
+        f"({cause}); add a ridge to those coefficients"
     )
 
 
