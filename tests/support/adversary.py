@@ -131,7 +131,7 @@ def more_columns(draft: Draft, rng: np.random.Generator) -> None:
     """p > n, sometimes with an unpenalised column."""
     n = int(rng.integers(2, 6))
     p = n + int(rng.integers(1, 5))
-    draft.features, draft.weights = rng.standard_normal((n, p)), draft.weights[:n]
+    draft.features, draft.weights = rng.standard_normal((n, p)), np.resize(draft.weights, n)
     draft.ridge = 10.0 ** (np.full(p, rng.uniform(-6, 2)) if rng.random() < 0.5 else rng.uniform(-6, 2, p))
     if rng.random() < 0.5:
         draft.features[:, -1], draft.ridge[-1] = 1.0, 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,10 +36,15 @@ class Objective:
         return float(total)
 
     def residual(self, outputs: Array) -> Array:
-        return self.weights * self.loss.residual(self.targets, outputs)
+        return self._weighted(self.loss.residual, outputs)
 
     def curvature(self, outputs: Array) -> Array:
-        return self.weights * self.loss.curvature(self.targets, outputs)
+        return self._weighted(self.loss.curvature, outputs)
+
+    def _weighted(self, derivative: Callable[[Array, Array], Array], outputs: Array) -> Array:
+        """w times a derivative of ℓ; 0 for a point of weight 0, however far its output has run away."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.where(self.weights > 0, self.weights * derivative(self.targets, outputs), 0.0)
 
     def at(self, theta: Array) -> Point:
         """Outputs and gradient at θ, both summed in extended precision."""
