@@ -14,7 +14,7 @@ from trak_theory.errors import RankDeficientError
 from trak_theory.glm.minimise import Minimum, Objective, minimise
 from trak_theory.linearization import Linearization
 from trak_theory.losses import Loss, as_loss
-from trak_theory.numerics.checks import frozen, non_negative, query_array, real_array, ridge_array
+from trak_theory.numerics.checks import check_scale, frozen, non_negative, query_array, real_array, ridge_array
 from trak_theory.numerics.whitening import RowSpace, row_space
 
 if TYPE_CHECKING:
@@ -63,9 +63,11 @@ class GLM:
         """The minimiser, by Newton's method to the rounding floor.
 
         `tol` bounds what the last Newton step still moves any training output, relative to max(1, max|f|).
-        Raises NoMinimiserError (separable data), RankDeficientError, or ConvergenceError, with the numbers.
+        Raises NoMinimiserError (separable data), RankDeficientError, ScaleError (squares overflow) or
+        ConvergenceError, with the numbers.
         """
         n, p = self.features.shape
+        check_scale(self.features, self.ridge)
         if p > n and not self.ridge.any():
             raise RankDeficientError(
                 f"p = {p} coefficients, n = {n} points and ridge 0: no unique minimiser; add a ridge"
@@ -98,9 +100,9 @@ class Fit:
     def coef(self) -> Array:
         return self.space.lift(self.minimum.theta)
 
-    @cached_property
+    @property
     def outputs(self) -> Array:
-        return self.space.features @ self.minimum.theta
+        return self.minimum.outputs
 
     @cached_property
     def residual(self) -> Array:
