@@ -8,21 +8,14 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.linalg import solve_triangular
 
+from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficientError
 from trak_theory.losses import Loss
-from trak_theory.numerics.whitening import EPS, RankDeficientError, hessian_factor
+from trak_theory.numerics.whitening import EPS, hessian_factor
 
 MAX_STEPS = 100
 MAX_HALVINGS = 40
 SUFFICIENT_DECREASE = 1e-4
 SEPARATION = 1e-7  # a gain of the linear programme below this share of the largest entry is its tolerance
-
-
-class NoMinimiserError(ValueError):
-    """The objective has no minimiser (separable data without a ridge)."""
-
-
-class ConvergenceError(RuntimeError):
-    """Newton's method stopped short of the tolerance; the message carries the numbers."""
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.linalg import solve_triangular
 
-from trak_theory.glm.minimise import ConvergenceError, NoMinimiserError, minimise
+from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficientError
+from trak_theory.glm.minimise import minimise
 from trak_theory.glm.model import Fit
 from trak_theory.loo.bounds import newton_certificate, strong_convexity_radius
 from trak_theory.loo.certificates import Certificate, certificate_for
 from trak_theory.loo.problems import Anderson, LeaveOneOutProblems, leave_one_out_problems
 from trak_theory.numerics.checks import query_array
-from trak_theory.numerics.whitening import RankDeficientError, whiten
+from trak_theory.numerics.whitening import whiten
 
 BLOCK = 256
 WARM_STEPS = 4  # in single precision, which is good for a relative step of about WARM_TOL

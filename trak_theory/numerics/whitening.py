@@ -12,11 +12,9 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.linalg import lapack, qr, solve_triangular
 
+from trak_theory.errors import RankDeficientError
+
 EPS = float(np.finfo(float).eps)
-
-
-class RankDeficientError(np.linalg.LinAlgError):
-    """The Hessian has no inverse in floating point: there is no unique minimiser."""
 
 
 @dataclass(frozen=True)
