@@ -84,7 +84,8 @@ class Twin:
     def reweight(self, weights: ArrayLike) -> Reweighted:
         """Outputs with weights (B, n) ≥ 0 on the points, less those with all weights 1.
 
-        0 removes a point, 2 doubles it. Certificate: ‖δ − δ_w‖ ≤ ‖∇F(δ)‖/(αλ) for any convex loss, with an allowance for the rounding of ∇F.
+        0 removes a point, 2 doubles it. Certificate: ‖δ − δ_w‖ ≤ ‖∇F(δ)‖/(αλ) for any convex loss, with an allowance for
+        the rounding of ∇F.
         """
         minima = self._problems.minima(self._loss_weights(self._checked(weights)))
         change = minima.points @ self.queries.T
@@ -156,13 +157,10 @@ def twin(
     """
     loss = as_loss(loss)
     n = len(lin.residual)
-    targets = np.ones(n) if targets is None else real_array("targets", targets, 1)
+    targets = np.ones(n) if targets is None else _one_per_point("targets", targets, n)
     head = ScalarHead(loss, targets)
     _check_targets(head)
-    values = _recovered(lin, loss, targets) if outputs is None else real_array("outputs", outputs, 1)
-    for name, array in (("targets", targets), ("outputs", values)):
-        if array.shape != (n,):
-            raise ValueError(f"{name} have shape {array.shape} for n = {n} points")
+    values = _recovered(lin, loss, targets) if outputs is None else _one_per_point("outputs", outputs, n)
     weights = np.ones(n) if outputs is None else _sample_weights(lin, loss, targets, values)
     _check_consistency(lin, weights * loss.residual(targets, values), weights * loss.curvature(targets, values))
     space = spectrum(lin.features, lin.queries)
@@ -210,6 +208,13 @@ def _objective(rows: Array, values: Array, head: Head, ridge: float, weights: Ar
     """Outputs f⁰ + Jδ (n, C), with the centre c = Jᵀr/λ at which δ = 0 is the minimum."""
     residual = weights[:, None] * head.residual(values)
     return Objective(LinearOutputs(rows, values), head, ridge, np.einsum("nc,ncm->m", residual, rows) / ridge)
+
+
+def _one_per_point(name: str, values: ArrayLike, n: int) -> Array:
+    array = real_array(name, values, 1)
+    if array.shape != (n,):
+        raise ValueError(f"{name} have shape {array.shape} for n = {n} points")
+    return array
 
 
 def _check_targets(head: Head) -> None:

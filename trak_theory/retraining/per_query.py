@@ -36,12 +36,10 @@ class PerQuery:
 def spearman_per_query(predicted: Array, outputs: Array, excluded: dict[int, str]) -> PerQuery:
     """Columns (B, q) against columns, but for the queries `excluded`."""
     values, without, undefined = np.full(outputs.shape[1], np.nan), np.full(outputs.shape, np.nan), dict(excluded)
-    for j in range(values.size):
-        if j in undefined:
-            continue
-        values[j], without[:, j] = spearman_jackknife(predicted[:, j], outputs[:, j])
-        if np.isnan(without[:, j]).any():
-            values[j], undefined[j] = np.nan, "one subset alone differs from all others"
+    kept = np.setdiff1d(np.arange(values.size), list(undefined))
+    values[kept], without[:, kept] = spearman_jackknife(predicted[:, kept], outputs[:, kept])
+    for j in kept[np.isnan(without[:, kept]).any(0)].tolist():
+        values[j], undefined[j] = np.nan, "one subset alone differs from all others"
     return PerQuery(values, without, dict(sorted(undefined.items())))
 
 
