@@ -14,9 +14,9 @@ class Population:
     correlation: of the queries' directions with each other. blur: noise on the scores, in their own spread.
     """
 
-    def __init__(self, *, n=60, p=10, correlation=0.0, blur=0.0, ridge=1.0, seed=0):
+    def __init__(self, *, n=60, p=10, correlation=0.0, blur=0.0, ridge=1.0, reference=4000, seed=0):
         self.rng = rng = np.random.default_rng(seed)
-        self.rows, self.ridge = rng.standard_normal((n, p)), ridge
+        self.rows, self.ridge, self.reference = rng.standard_normal((n, p)), ridge, reference
         self.targets = self.rows @ rng.standard_normal(p) / np.sqrt(p) + rng.standard_normal(n)
         shared = np.sqrt(correlation) * rng.standard_normal(p)
         self.queries = shared + np.sqrt(1 - correlation) * rng.standard_normal((200, p))
@@ -27,8 +27,8 @@ class Population:
 
     @cached_property
     def truth(self):
-        """LDS (q,) over 10,000 subsets."""
-        subsets = self.subsets(10_000)
+        """LDS (q,) over `reference` subsets."""
+        subsets = self.subsets(self.reference)
         return spearman_columns(self.scores[subsets].sum(1), self.retrain(subsets) @ self.queries.T)
 
     def subsets(self, count):

@@ -84,8 +84,8 @@ class Twin:
     def reweight(self, weights: ArrayLike) -> Reweighted:
         """Outputs with weights (B, n) ≥ 0 on the points, less those with all weights 1.
 
-        0 removes a point, 2 doubles it. Certificate: ‖δ − δ_w‖ ≤ ‖∇F(δ)‖/(αλ) for any convex loss, with an allowance for
-        the rounding of ∇F.
+        0 removes a point, 2 doubles it. Certificate: ‖δ − δ_w‖ ≤ ‖∇F(δ)‖/(αλ) for any convex loss, where ‖∇F‖ has an
+        allowance for its rounding.
         """
         minima = self._problems.minima(self._loss_weights(self._checked(weights)))
         change = minima.points @ self.queries.T
