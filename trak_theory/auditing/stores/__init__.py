@@ -1,0 +1,6 @@
+"""Stores of released attribution packages, read without unpickling and with their scale, sign and unit undone."""
+
+from trak_theory.auditing.stores.contents import Member, Store, StoreError
+from trak_theory.auditing.stores.recognition import recognise
+
+__all__ = ["Member", "Store", "StoreError", "recognise"]
