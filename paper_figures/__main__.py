@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from typing import Annotated
 
 import typer
 from joblib import Parallel, cpu_count, delayed
 
 import paper_figures
-from paper_figures.style import style
-from simulations.store import CorruptError, NoResultsError
+from paper_figures.drawing.style import style
+from simulations.engine.store import CorruptError, NoResultsError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-NOT_FIGURES = {"__main__", "style", "curves", "torch_panels", "torch_images"}
+HELPERS = ("__main__", "drawing")
 
 
-def figure_names() -> list[str]:
-    return sorted({module.name for module in iter_modules(paper_figures.__path__)} - NOT_FIGURES)
+@cache
+def figure_modules() -> dict[str, str]:
+    """Name of each figure → dotted name of the module that draws it. Imports none of them."""
+    found = walk_packages(paper_figures.__path__, "paper_figures.")
+    modules = [module.name for module in found if not module.ispkg and module.name.split(".")[1] not in HELPERS]
+    return dict(sorted((module.rpartition(".")[2], module) for module in modules))
 
 
 @app.command()
@@ -34,11 +39,13 @@ def main(
 
     The exit status is 1 when results are missing; the message names the command that computes them.
     """
-    unknown = sorted(set(names or []) - set(figure_names()))
+    unknown = sorted(set(names or []) - set(figure_modules()))
     if unknown:
-        raise typer.BadParameter(f"unknown figure {unknown[0]!r}: choose from {figure_names()}", param_hint="NAME")
+        raise typer.BadParameter(
+            f"unknown figure {unknown[0]!r}: choose from {list(figure_modules())}", param_hint="NAME"
+        )
     missing = False
-    chosen = names or figure_names()
+    chosen = names or list(figure_modules())
     drawings = Parallel(n_jobs=min(jobs or cpu_count(), len(chosen)), return_as="generator")(
         delayed(_draw)(name, results, out) for name in chosen
     )
@@ -52,7 +59,7 @@ def _draw(name: str, results: Path, out: Path) -> tuple[list[Path], str]:
     """The files of one figure, or what is missing for it."""
     try:
         with style():
-            return import_module(f"paper_figures.{name}").draw(results).save(name, out), ""
+            return import_module(figure_modules()[name]).draw(results).save(name, out), ""
     except (NoResultsError, CorruptError) as error:
         return [], str(error)
 

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
-from simulations.store import Store
-from simulations.study import find_study
+from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
+from simulations.engine.store import Store
+from simulations.engine.study import find_study
 
 RUNGS = ("newton", "influence", "unit curvature", "no ridge", "projected", "ensemble")
 FORMULAS = {"sgd": "SGD formula", "first-order": "AdamW-influence", "two-step": "two-step push"}

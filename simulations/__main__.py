@@ -10,9 +10,9 @@ import typer
 from joblib import cpu_count
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from simulations.runner import Outcome, run
-from simulations.store import Store
-from simulations.study import Study, UnknownStudyError, all_studies, find_study
+from simulations.engine.runner import Outcome, run
+from simulations.engine.store import Store
+from simulations.engine.study import Study, UnknownStudyError, all_studies, find_study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

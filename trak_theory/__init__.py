@@ -1,6 +1,5 @@
 """How wrong is a data attribution score? Derive, bound, predict and measure the errors of TRAK and its relatives."""
 
-from trak_theory.agreement import Agreement, agreement
 from trak_theory.attribution import (
     influence,
     newton,
@@ -9,24 +8,25 @@ from trak_theory.attribution import (
     trak_mean_factors,
     trak_over_models,
 )
-from trak_theory.audit import Audit, audit
-from trak_theory.conditional_rank_law import conditional_rank_law
-from trak_theory.exact import LeaveOneOut, leave_one_out
-from trak_theory.expansions import infinitesimal_jackknife, newton_expansion
-from trak_theory.glm import GLM, Fit
-from trak_theory.intervals import Interval, newton_interval
-from trak_theory.ladder import Ladder, ladder
-from trak_theory.lds_laws import lds_law
+from trak_theory.auditing.audit import Audit, audit
+from trak_theory.auditing.planning import Plan, plan_a_priori, plan_projection
+from trak_theory.glm.model import GLM, Fit
+from trak_theory.laws.conditional_rank_law import conditional_rank_law
+from trak_theory.laws.lds_law import lds_law
+from trak_theory.laws.rank_law import RankLaw, rank_law, rank_law_of
+from trak_theory.laws.state_evolution import StateEvolution, state_evolution
 from trak_theory.linearization import Linearization, drop_ridge, project, unit_curvature
+from trak_theory.loo.certified_order import CertifiedOrder, certified_order
+from trak_theory.loo.exact import LeaveOneOut, leave_one_out
+from trak_theory.loo.intervals import Interval, newton_interval
+from trak_theory.loo.ladder import Ladder, ladder
+from trak_theory.loo.series import infinitesimal_jackknife, newton_expansion
 from trak_theory.losses import Logistic, Loss, Poisson, PseudoHuber, Squared
-from trak_theory.planning import Plan, plan_a_priori, plan_projection
-from trak_theory.projection import projection_matrix
-from trak_theory.projection_law import ProjectionLaw, projection_law
-from trak_theory.proved_order import CertifiedOrder, certified_order
-from trak_theory.rank_laws import RankLaw, rank_law, rank_law_of
-from trak_theory.restored import restored_block_influence, restored_influence
-from trak_theory.ridge_rule import RidgeRule, TrainingRecipe, adam_scales, ridge_rule, subset_ridge
-from trak_theory.state_evolution import StateEvolution, state_evolution
+from trak_theory.numerics.agreement import Agreement, agreement
+from trak_theory.projection.error_bars import ProjectionLaw, projection_law
+from trak_theory.projection.matrices import projection_matrix
+from trak_theory.retraining.restored import restored_block_influence, restored_influence
+from trak_theory.retraining.ridge_rule import RidgeRule, TrainingRecipe, adam_scales, ridge_rule, subset_ridge
 
 __all__ = [
     "GLM",

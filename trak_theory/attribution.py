@@ -13,8 +13,8 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from trak_theory.linearization import Linearization, drop_ridge, project, unit_curvature
-from trak_theory.projection import Sketch, projection_matrix
-from trak_theory.validation import positive_count
+from trak_theory.numerics.checks import positive_count
+from trak_theory.projection.matrices import Sketch, projection_matrix
 
 
 def influence(lin: Linearization) -> Array:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.coordinates import hessian_factor, row_space, whiten
-from trak_theory.validation import non_negative, query_array, real_array, ridge_array
+from trak_theory.numerics.checks import non_negative, query_array, real_array, ridge_array
+from trak_theory.numerics.whitening import hessian_factor, row_space, whiten
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ import typer
 from threadpoolctl import threadpool_limits
 
 from simulations.benchmarks.timing import machine, side_by_side
-from simulations.selection_tasks import BATCH, KEEP, Setting, setting
+from simulations.workloads.selection_tasks import BATCH, KEEP, Setting, setting
 from trak_theory.trajectory import AdamW, lookahead, loss_query, train
-from trak_theory.trajectory.push import Estimator
 from trak_theory.trajectory.run import advance
-from trak_theory.trajectory.selection import Counted, lowest
+from trak_theory.trajectory.selection.select import Counted, lowest
+from trak_theory.trajectory.sweep.push import Estimator
 
 STEPS = 16
 ROUNDS = 20  # of plain steps, so that they take about as long as the others: a busy machine then slows both

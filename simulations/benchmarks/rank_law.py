@@ -11,7 +11,7 @@ from scipy.stats import lognorm
 from threadpoolctl import threadpool_limits
 
 from simulations.benchmarks.timing import machine, timed
-from trak_theory.rank_laws import rank_law
+from trak_theory.laws.rank_law import rank_law
 
 BASE: dict[str, Any] = {"n": 1000, "p": 500, "k": 200, "ridge": 10.0, "signal": 1.0}
 CELLS: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ import typer
 from threadpoolctl import threadpool_limits
 
 from simulations.benchmarks.timing import machine, timed
-from simulations.training_runs import Setting, setting
+from simulations.workloads.training_runs import Setting, setting
 from trak_theory.trajectory import AdamW, Run, attribute, retrain_without, train
 
 N, SIZE, STEPS, QUERIES, LOOPED = 200, 20, 60, 32, 20

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from simulations.engine.store import NoResultsError, Store
+from simulations.engine.study import canonical, find_study, module_of
 from simulations.findings import MODULES, all_findings
 from simulations.findings.finding import Judged
-from simulations.store import NoResultsError, Store
-from simulations.study import canonical, find_study
 
 HEADINGS = ("claim", "source", "predicted", "measured", "s.e.", "verdict")
 
@@ -55,7 +55,7 @@ def fingerprint() -> str:
     for name in ("finding", *MODULES):
         digest.update(inspect.getsource(import_module(f"simulations.findings.{name}")).encode())
     for name in sorted({finding.study for finding in all_findings()}):
-        digest.update(inspect.getsource(import_module(f"simulations.{name}")).encode())
+        digest.update(inspect.getsource(module_of(name)).encode())
         digest.update("".join(map(canonical, find_study(name).quick)).encode())
     return digest.hexdigest()[:16]
 

@@ -10,25 +10,25 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from trak_theory.agreement import kendall
 from trak_theory.attribution import influence, newton
-from trak_theory.bounds import (
+from trak_theory.claims.claim import Claim
+from trak_theory.claims.problems import Case, small_glm
+from trak_theory.linearization import project
+from trak_theory.loo.bounds import (
     newton_certificate,
     newton_decrement_bound,
     strong_convexity_radius,
     two_layer_curvature,
 )
-from trak_theory.claims.claim import Claim
-from trak_theory.claims.problems import Case, small_glm
-from trak_theory.intervals import Interval, newton_interval
-from trak_theory.kernel_bounds import (
+from trak_theory.loo.certified_order import certified_order
+from trak_theory.loo.intervals import Interval, newton_interval
+from trak_theory.loo.rung_bounds import (
     influence_interval,
     linearisation_interval,
     projection_interval,
     unit_curvature_interval,
 )
-from trak_theory.linearization import project
-from trak_theory.proved_order import certified_order
+from trak_theory.numerics.agreement import kendall
 
 LOGISTIC, POISSON = small_glm("logistic"), small_glm("poisson")
 WIDTH = 4

@@ -11,9 +11,9 @@ from numpy.random import Generator
 
 from trak_theory.claims.claim import Claim
 from trak_theory.losses import LOSSES, Loss
-from trak_theory.notation import letters_of, numeric, z
 from trak_theory.symbolic.adamw import tangent
 from trak_theory.symbolic.losses import ORDERS, formulas, numeric_derivative
+from trak_theory.symbolic.notation import letters_of, numeric, z
 from trak_theory.symbolic.two_layer import gradient, hessian
 
 COMPLEX_STEP = 1e-30
@@ -70,7 +70,7 @@ def _derived_tangent(case: dict[str, Any]) -> Array:
 
 def _stepped_tangent(case: dict[str, Any]) -> Array:
     """The same from the optimiser's own code."""
-    from trak_theory.trajectory.updates import AdamStep
+    from trak_theory.trajectory.optimizer.steps import AdamStep
 
     step = AdamStep(
         lr=case["learning_rate"],

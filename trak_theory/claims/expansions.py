@@ -11,7 +11,7 @@ from numpy.random import Generator
 
 from trak_theory.claims.claim import Claim, mean_estimate
 from trak_theory.claims.problems import Case, draw_glm, replicated
-from trak_theory.expansions import infinitesimal_jackknife, newton_expansion
+from trak_theory.loo.series import infinitesimal_jackknife, newton_expansion
 
 COPIES = (4, 8, 16, 32)
 DATA_SETS = 4

@@ -13,12 +13,12 @@ from numpy.random import Generator
 from trak_theory.attribution import influence, newton, trak_kernel
 from trak_theory.claims.claim import Claim
 from trak_theory.claims.problems import Case, small_glm
-from trak_theory.coordinates import whiten
-from trak_theory.expansions import infinitesimal_jackknife
 from trak_theory.linearization import project, unit_curvature
-from trak_theory.notation import evaluate, h
-from trak_theory.projection import projection_matrix
+from trak_theory.loo.series import infinitesimal_jackknife
+from trak_theory.numerics.whitening import whiten
+from trak_theory.projection.matrices import projection_matrix
 from trak_theory.symbolic.chain import GAPS, RUNGS
+from trak_theory.symbolic.notation import evaluate, h
 
 LS = small_glm("squared")
 LOGISTIC = small_glm("logistic")

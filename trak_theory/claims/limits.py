@@ -11,14 +11,14 @@ import sympy as sp
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from trak_theory.agreement import Agreement, agreement
 from trak_theory.attribution import newton, trak
 from trak_theory.claims.claim import Claim, Estimate, mean_estimate
-from trak_theory.glm import GLM
+from trak_theory.glm.model import GLM
 from trak_theory.linearization import Linearization, project
-from trak_theory.notation import k, n, p
-from trak_theory.projection import projection_matrix
+from trak_theory.numerics.agreement import Agreement, agreement
+from trak_theory.projection.matrices import projection_matrix
 from trak_theory.symbolic.isotropic import slope, squared_correlation
+from trak_theory.symbolic.notation import k, n, p
 from trak_theory.symbolic.projection import eigenvalues, isotropic_second_moments, plane_mean, plane_square_moments
 
 DRAWS = 3000

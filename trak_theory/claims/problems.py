@@ -10,9 +10,9 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from trak_theory.exact import LeaveOneOut, leave_one_out
-from trak_theory.glm import GLM, Fit
+from trak_theory.glm.model import GLM, Fit
 from trak_theory.linearization import Linearization
+from trak_theory.loo.exact import LeaveOneOut, leave_one_out
 from trak_theory.losses import Loss, as_loss
 
 QUERIES = 6

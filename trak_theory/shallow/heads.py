@@ -14,7 +14,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.losses import Loss, as_loss
-from trak_theory.validation import real_array
+from trak_theory.numerics.checks import real_array
 
 
 class Head(ABC):

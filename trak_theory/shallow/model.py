@@ -10,8 +10,10 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from trak_theory.glm import GLM
+from trak_theory.errors import DeadNetworkError
+from trak_theory.glm.model import GLM
 from trak_theory.losses import Loss
+from trak_theory.numerics.checks import positive_count, real_array
 from trak_theory.shallow.activations import Activation, as_activation
 from trak_theory.shallow.certificate import Certificate, certify
 from trak_theory.shallow.heads import head_for, head_like
@@ -19,14 +21,9 @@ from trak_theory.shallow.network import Network
 from trak_theory.shallow.objective import Objective
 from trak_theory.shallow.queries import Queries
 from trak_theory.shallow.solve import Solve, cholesky, stationary_point
-from trak_theory.validation import positive_count, real_array
 
 Centre = Literal["zero", "initial"]
 DEAD = 1e-9  # a unit that moves no output by more than this share of the largest mover is dead
-
-
-class DeadNetworkError(ValueError):
-    """Every hidden unit is constant on the training points: the network is a constant."""
 
 
 class TwoLayer:

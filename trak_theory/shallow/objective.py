@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.coordinates import EPS
+from trak_theory.numerics.whitening import EPS
 from trak_theory.shallow.heads import Head
 from trak_theory.shallow.outputs import Expansion, OutputMap, Pull
 

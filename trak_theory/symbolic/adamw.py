@@ -12,8 +12,8 @@ from typing import Any
 
 import sympy as sp
 
-from trak_theory.notation import beta1, beta2, decay, eps, g, lr, m, t, theta, v_t, xi
 from trak_theory.symbolic.derivation import Derivation, Step, equation
+from trak_theory.symbolic.notation import beta1, beta2, decay, eps, g, lr, m, t, theta, v_t, xi
 
 STATE = {"theta": theta, "m": m, "v": v_t}
 FIRST_CORRECTION, SECOND_CORRECTION = 1 - beta1**t, 1 - beta2**t
@@ -133,7 +133,7 @@ def derivation() -> Derivation:
                 r"S\,\delta_2\hat v\right]",
             ),
         ),
-        twins=("trak_theory.trajectory.updates.AdamStep",),
+        twins=("trak_theory.trajectory.optimizer.steps.AdamStep",),
         expressions={
             **{f"update {name}": value for name, value in update().items()},
             **scaling(),

@@ -8,13 +8,13 @@ from typing import Any
 
 import sympy as sp
 
-from trak_theory.notation import G_j, c, c_0, c_I, c_I0, c_Ij, c_P, d, d_j, e, h, j, k, lamda, n, r, v
 from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
 from trak_theory.symbolic.leave_one_out_series import (
     gradient_condition,
     solved_in_one_dimension,
     weight_series,
 )
+from trak_theory.symbolic.notation import G_j, c, c_0, c_I, c_I0, c_Ij, c_P, d, d_j, e, h, j, k, lamda, n, r, v
 
 INFLUENCE = -r * c
 NEWTON = -r * c / (1 - h)
@@ -144,7 +144,7 @@ def derivation() -> Derivation:
             "trak_theory.linearization.unit_curvature",
             "trak_theory.linearization.drop_ridge",
             "trak_theory.linearization.project",
-            "trak_theory.expansions.infinitesimal_jackknife",
+            "trak_theory.loo.series.infinitesimal_jackknife",
         ),
         expressions={**RUNGS, **{f"gap {name}": gap for name, gap in GAPS.items()}},
     )

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import sympy as sp
 
-from trak_theory.notation import LETTERS, Letter, j
 from trak_theory.symbolic.derivation import Derivation
+from trak_theory.symbolic.notation import LETTERS, Letter, j
 
 PREAMBLE = r"""\documentclass{article}
 \usepackage{amsmath}

@@ -12,8 +12,8 @@ from typing import Any
 
 import sympy as sp
 
-from trak_theory.notation import J, df, e2, eta, gamma, k, lamda, mu, n, p, q11, q12, q22, v_J
 from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
+from trak_theory.symbolic.notation import J, df, e2, eta, gamma, k, lamda, mu, n, p, q11, q12, q22, v_J
 
 CURVATURE_MEAN = {  # E[d^a/(1 + dη)^b] for ℓ″ = 1
     "df": eta / (1 + eta),
@@ -108,7 +108,7 @@ def derivation() -> Derivation:
                 equation(r"\frac{q_{12}(1+\eta)}{q_{11}(1+e_2)}", slope_on_influence()),
             ),
         ),
-        twins=("trak_theory.rank_laws.rank_law", "trak_theory.state_evolution.state_evolution"),
+        twins=("trak_theory.laws.rank_law.rank_law", "trak_theory.laws.state_evolution.state_evolution"),
         expressions={
             "squared correlation": squared_correlation(),
             "slope": slope(),

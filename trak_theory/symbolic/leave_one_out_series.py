@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 import sympy as sp
 
-from trak_theory.notation import copies, tau
 from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
+from trak_theory.symbolic.notation import copies, tau
 
 Tensor = Literal["objective", "point"]
 HIGHEST = 4  # one order beyond the infinitesimal jackknife of order three, for its remainder
@@ -199,8 +199,8 @@ def derivation() -> Derivation:
             ),
         ),
         twins=(
-            "trak_theory.expansions.infinitesimal_jackknife",
-            "trak_theory.expansions.newton_expansion",
+            "trak_theory.loo.series.infinitesimal_jackknife",
+            "trak_theory.loo.series.newton_expansion",
         ),
         expressions={f"theta_{s}": value for s, value in enumerate(theta, start=1)},
     )

@@ -11,8 +11,8 @@ import sympy as sp
 from numpy import ndarray as Array
 from sympy.codegen.cfunctions import log1p
 
-from trak_theory.notation import delta, expit, f, letters_of, numeric, y
 from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
+from trak_theory.symbolic.notation import delta, expit, f, letters_of, numeric, y
 
 ORDERS = ("value", "residual", "curvature", "third", "fourth")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import sympy as sp
 
-from trak_theory.notation import df, df2, gamma, k, mu, p
 from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
+from trak_theory.symbolic.notation import df, df2, gamma, k, mu, p
 
 
 def eigenvalues(count: int) -> list[Any]:
@@ -210,7 +210,7 @@ def derivation() -> Derivation:
                 equation(r"\mathrm{E}K_{12}^2", sp.factor(plane_square_moments()[1])),
             ),
         ),
-        twins=("trak_theory.linearization.project", "trak_theory.projection_law.projection_law"),
+        twins=("trak_theory.linearization.project", "trak_theory.projection.error_bars.projection_law"),
         expressions={
             "variance isotropic": other,
             "variance isotropic, general": isotropic_variance_general(),

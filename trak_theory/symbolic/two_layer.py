@@ -11,8 +11,8 @@ import numpy as np
 import sympy as sp
 from numpy import ndarray as Array
 
-from trak_theory.notation import NUMPY, a_w, b_w, w_in, x, z
 from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
+from trak_theory.symbolic.notation import NUMPY, a_w, b_w, w_in, x, z
 
 SIGMA = sp.Function("sigma")
 A_STEP, Z_STEP, SHARE = sp.symbols("delta_a delta_z s", real=True)

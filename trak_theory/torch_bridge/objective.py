@@ -15,9 +15,9 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_map
 
+from trak_theory.numerics.checks import positive_count
 from trak_theory.torch_bridge.module import FlatModule, Inputs, Rows, Sample
 from trak_theory.torch_bridge.refusals import check_module
-from trak_theory.validation import positive_count
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
 Product = Callable[[Tensor], Tensor]

@@ -11,10 +11,10 @@ from numpy import ndarray as Array
 
 from trak_theory.torch_bridge import recorded
 from trak_theory.torch_bridge.objective import TorchObjective
-from trak_theory.trajectory.lookahead import lookahead
-from trak_theory.trajectory.push import Estimator
 from trak_theory.trajectory.query import loss_query
-from trak_theory.trajectory.selection import check_horizon, check_validation, kept_sizes, lowest
+from trak_theory.trajectory.selection.lookahead import lookahead
+from trak_theory.trajectory.selection.select import check_horizon, check_validation, kept_sizes, lowest
+from trak_theory.trajectory.sweep.push import Estimator
 
 
 class BatchSelector:

@@ -9,8 +9,8 @@ import torch
 from numpy.random import Generator, default_rng
 from torch import Tensor
 
+from trak_theory.numerics.checks import positive_count
 from trak_theory.torch_bridge.module import follow
-from trak_theory.validation import positive_count
 
 BLOCK = 4096  # coordinates whose part of the projection exists at one time
 

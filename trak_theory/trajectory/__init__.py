@@ -1,20 +1,20 @@
 """Training runs as objects: record one, retrain without samples, attribute its end to them."""
 
-from trak_theory.trajectory.attribute import Attribution, attribute
+from trak_theory.trajectory.attributions import Attribution, attribute
 from trak_theory.trajectory.convention import Convention
-from trak_theory.trajectory.error_levels import ErrorLevels, error_levels
-from trak_theory.trajectory.forward import forward
-from trak_theory.trajectory.gain import Gain, paired_gain
-from trak_theory.trajectory.horizon import HorizonMap, Task, tune_horizon
-from trak_theory.trajectory.lookahead import Lookahead, lookahead
+from trak_theory.trajectory.forward_mode import forward
+from trak_theory.trajectory.levels import ErrorLevels, error_levels
 from trak_theory.trajectory.networks import MLP
 from trak_theory.trajectory.objective import GLMObjective, Objective
-from trak_theory.trajectory.optimizers import SGD, Adam, AdamW, Optimizer, from_torch
+from trak_theory.trajectory.optimizer.recipes import SGD, Adam, AdamW, Optimizer, from_torch
 from trak_theory.trajectory.proxies import Verdict, calibrate, error_bound, verdict
 from trak_theory.trajectory.query import Query, loss_query
 from trak_theory.trajectory.remedy import Remedy, retrain_top
 from trak_theory.trajectory.run import Run, as_sgd, astype, held, train
-from trak_theory.trajectory.selection import Selection, select
+from trak_theory.trajectory.selection.gain import Gain, paired_gain
+from trak_theory.trajectory.selection.horizon import HorizonMap, Task, tune_horizon
+from trak_theory.trajectory.selection.lookahead import Lookahead, lookahead
+from trak_theory.trajectory.selection.select import Selection, select
 from trak_theory.trajectory.truth import Truth, retrain_without
 
 __all__ = [

@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from trak_theory.validation import positive_count, real_array
+from trak_theory.numerics.checks import positive_count, real_array
 
 Layer = tuple[Array, Array]  # weights (…, out, in), bias (…, out)
 

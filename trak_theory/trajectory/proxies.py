@@ -15,11 +15,11 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
+from trak_theory.numerics.checks import positive_count
 from trak_theory.trajectory.truth import retrain_without
-from trak_theory.validation import positive_count
 
 if TYPE_CHECKING:
-    from trak_theory.trajectory.attribute import Attribution
+    from trak_theory.trajectory.attributions import Attribution
 
 BEST = ("two-step", "frozen-push")
 FLOOR = 0.05

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.trajectory.attribute import Attribution
+from trak_theory.numerics.checks import positive_count
+from trak_theory.trajectory.attributions import Attribution
 from trak_theory.trajectory.run import Run
 from trak_theory.trajectory.truth import retrain_without
-from trak_theory.validation import positive_count
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj, to_device
 from numpy import ndarray as Array
 
+from trak_theory.numerics.checks import positive_count
 from trak_theory.trajectory.objective import Objective
-from trak_theory.trajectory.optimizers import Optimizer
-from trak_theory.trajectory.updates import State, StepMap
-from trak_theory.validation import positive_count
+from trak_theory.trajectory.optimizer.recipes import Optimizer
+from trak_theory.trajectory.optimizer.steps import State, StepMap
 
 KEEP_ALL_BELOW = 2**28  # bytes of states; beyond it √T checkpoints and replay are the default
 

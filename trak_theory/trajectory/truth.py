@@ -12,12 +12,12 @@ import numpy as np
 from array_api_compat import array_namespace, device, to_device
 from numpy import ndarray as Array
 
-from trak_theory.agreement import Agreement, agreement
-from trak_theory.trajectory.attribute import Attribution
+from trak_theory.numerics.agreement import Agreement, agreement
+from trak_theory.trajectory.attributions import Attribution
 from trak_theory.trajectory.convention import Convention, Occurrences, Removal
+from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.query import as_numpy, as_query
 from trak_theory.trajectory.run import Run
-from trak_theory.trajectory.updates import State
 
 MODELS_AT_ONCE = 64
 STATE_BYTES = 2**26  # of one part of the state of all models trained at once

@@ -13,8 +13,8 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from simulations.digits_mlp import DigitsNetwork, digits_network, random_subsets
-from simulations.ridge_rule import RECIPES
+from simulations.studies.practice.ridge_rule import RECIPES
+from simulations.workloads.digits_mlp import DigitsNetwork, digits_network, random_subsets
 
 N, QUERIES, SUBSETS, FRACTION = 1000, 100, 100, 0.5
 CNN_QUERIES, CNN_STEPS = 50, 200
@@ -47,8 +47,8 @@ def _digits(recipe: str, folder: Path, rng: Generator) -> Case:
 
 
 def _convolutional(optimizer: str, learning_rate: float, batch: int, folder: Path, rng: Generator) -> Case:
-    from simulations.torch_attribution import trained
-    from trak_theory.torch_bridge.settings_image import Size, mnist_cnn
+    from simulations.workloads.torch_attribution import trained
+    from trak_theory.torch_bridge.settings.image import Size, mnist_cnn
     from trak_theory.trajectory import retrain_without
 
     building, training, choosing = rng.spawn(3)

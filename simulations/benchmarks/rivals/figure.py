@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from paper_figures.style import COLOURS, MARKERS, PAGE, Drawing, style
+from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, style
 
 OWN, OTHER = COLOURS[0], COLOURS[1]
 

@@ -12,7 +12,7 @@ import typer
 from simulations.benchmarks.rivals.environments import Environments
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
 from simulations.benchmarks.rivals.tables import Row, table
-from simulations.data import Problem, real_problem
+from simulations.workloads.data import Problem, real_problem
 from trak_theory import agreement
 
 QUERIES, COUNTS_ROWS = 50, 1000

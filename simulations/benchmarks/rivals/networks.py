@@ -15,7 +15,7 @@ from simulations.benchmarks.rivals.cases import CASES, CNN_QUERIES, CNN_STEPS, Q
 from simulations.benchmarks.rivals.environments import Environments
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
 from simulations.benchmarks.rivals.tables import Row, header, line
-from simulations.digits_mlp import datamodel_scores
+from simulations.workloads.digits_mlp import datamodel_scores
 
 BATCH = 100
 COLUMNS = ["network", "method", "setting", "LDS", "s.e.", "CPU s", "MiB", "reason"]

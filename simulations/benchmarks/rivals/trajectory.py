@@ -14,7 +14,7 @@ from numpy.random import Generator
 from simulations.benchmarks.rivals.environments import Environments
 from simulations.benchmarks.rivals.exchange import Failure, ask
 from simulations.benchmarks.rivals.tables import Row, header, line
-from simulations.training_runs import Setting, setting
+from simulations.workloads.training_runs import Setting, setting
 from trak_theory import agreement
 from trak_theory.trajectory import AdamW, Run, retrain_without
 

@@ -10,16 +10,16 @@ import numpy as np
 import typer
 from numpy import ndarray as Array
 
-from simulations.audit_digits import RECIPE
 from simulations.benchmarks.rivals.cases import arrays_of
 from simulations.benchmarks.rivals.environments import Environments
 from simulations.benchmarks.rivals.exchange import Failure, ask
 from simulations.benchmarks.rivals.tables import Row, table
-from simulations.digits_mlp import digits_network
+from simulations.studies.practice.audit_digits import RECIPE
+from simulations.workloads.digits_mlp import digits_network
 from trak_theory import Linearization, agreement
-from trak_theory.audit import Audit, audit
-from trak_theory.audit_measures import check_scores
-from trak_theory.restored import restored_influence
+from trak_theory.auditing.audit import Audit, audit
+from trak_theory.auditing.measures import check_scores
+from trak_theory.retraining.restored import restored_influence
 
 KENDALL_GATE, PEARSON_GATE = 0.015, 0.02
 OTHER_PACKAGE = {"traker": "dattri", "dattri": "traker"}

@@ -11,9 +11,9 @@ from numpy.random import Generator
 
 from simulations.benchmarks.rivals.contract import serve
 from simulations.benchmarks.rivals.runners.scoring import Block, Training, scores
-from simulations.digits_mlp import DigitsNetwork
-from simulations.mlp import Network
-from simulations.ridge_rule import RECIPES, coordinates, preconditioned
+from simulations.studies.practice.ridge_rule import RECIPES, coordinates, preconditioned
+from simulations.workloads.digits_mlp import DigitsNetwork
+from simulations.workloads.mlp import Network
 from trak_theory import Linearization, projection_matrix
 
 PARTS = ("first", "first_bias", "second", "second_bias")

@@ -11,8 +11,8 @@ from numpy.random import Generator
 
 from trak_theory import Linearization, influence, trak
 from trak_theory.attribution import trak_kernel
-from trak_theory.restored import restored_block_influence, restored_influence
-from trak_theory.ridge_rule import TrainingRecipe, ridge_rule
+from trak_theory.retraining.restored import restored_block_influence, restored_influence
+from trak_theory.retraining.ridge_rule import TrainingRecipe, ridge_rule
 
 Block = tuple[Array, Array, Array, Array]  # logit Jacobians (n, C, p), π (n, C), labels (n,), query gradients (q, p)
 

@@ -1,0 +1,70 @@
+"""Curves of a measure against a setting, one per group, with the standard error over replicates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper_figures.drawing.style import COLOURS, MARKERS, mean_and_error
+
+ESTIMATORS = {
+    "sgd": "SGD formula",
+    "first-order": "first order",
+    "hybrid": "hybrid",
+    "exact-push": "exact push",
+    "two-step": "two-step push",
+    "frozen-push": "frozen push",
+}
+
+
+def summary(frame: pd.DataFrame, keys: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
+    """Tidy rows keys, measure, mean, se, replicates."""
+    pieces = []
+    for measure in measures:
+        grouped = frame.groupby(list(keys), sort=False)[measure].apply(mean_and_error).unstack().reset_index()
+        pieces.append(grouped.assign(measure=measure))
+    numbers = pd.concat(pieces, ignore_index=True)
+    return numbers[numbers["replicates"] > 0].astype({"replicates": int}).reset_index(drop=True)
+
+
+def curves(axis: Axes, numbers: pd.DataFrame, *, x: str, group: str, labels: Mapping[str, str]) -> None:
+    """One curve for each entry of `labels` (group → label); its place there decides colour and marker."""
+    for place, (name, label) in enumerate(labels.items()):
+        chosen = numbers[numbers[group] == name].sort_values(x)
+        axis.errorbar(
+            chosen[x],
+            chosen["mean"],
+            yerr=chosen["se"].fillna(0.0),
+            color=COLOURS[place % len(COLOURS)],
+            marker=MARKERS[place % len(MARKERS)],
+            label=label,
+        )
+    axis.grid(axis="y")
+
+
+def simulated(axis: Axes, numbers: pd.DataFrame, *, x: str, place: int, label: str) -> None:
+    """Open markers with error bars: what was simulated, beside a law drawn as a line of the same colour."""
+    axis.errorbar(
+        numbers[x],
+        numbers["mean"],
+        yerr=numbers["se"],
+        color=COLOURS[place],
+        marker=MARKERS[place],
+        linestyle="none",
+        markerfacecolor="white",
+        markeredgewidth=0.8,
+        label=label,
+    )
+
+
+def shared_legend(figure: Figure, axis: Axes, columns: int) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def replicates(numbers: pd.DataFrame) -> str:
+    fewest, most = numbers["replicates"].min(), numbers["replicates"].max()
+    return f"{fewest}" if fewest == most else f"{fewest} to {most}"

@@ -1,0 +1,49 @@
+"""What an audit predicts for scores of a digits network, and what fresh projections show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
+from simulations.engine.store import Store
+from simulations.engine.study import find_study
+
+PANELS = ("Kendall", "Pearson", "top overlap", "coverage")
+
+
+def draw(results: Path) -> Drawing:
+    frame = Store(results).load(find_study("audit_digits"))
+    frame = frame[(frame["n"] == frame["n"].max()) & frame["measure"].isin(PANELS)]
+    figure = Figure(figsize=(PAGE, 2.5), layout="constrained")
+    ridges = sorted(frame["regularization"].unique())
+    for axis, measure in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        for place, value in enumerate(ridges):
+            group = frame[(frame["measure"] == measure) & (frame["regularization"] == value)].sort_values("k")
+            axis.plot(group["k"], group["predicted"], color=COLOURS[place], marker="none")
+            axis.errorbar(
+                group["k"],
+                group["measured"],
+                yerr=group["measured_se"],
+                color=COLOURS[place],
+                marker=MARKERS[place],
+                linestyle="none",
+                label=f"regularization {value:g} (× p)",
+            )
+        axis.set_xscale("log")
+        axis.set_xlabel("projected dimension k")
+        axis.set_title("coverage of 95 % intervals" if measure == "coverage" else measure)
+        axis.grid(axis="y", color=GUIDE, alpha=0.4)
+    figure.axes[-1].set_ylim(0.9, 1.0)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    first = frame.iloc[0]
+    caption = (
+        f"An audit of TRAK scores of a 64-{first['hidden']}-10 digits network (n = {first['n']}, {first['queries']} "
+        "queries): lines are predicted from the gradients alone, markers are mean ± s.e. over "
+        f"{first['draws']} fresh normal projections in double precision. Kendall and Pearson with the unprojected "
+        "kernel at the same implicit ridge; top overlap between two projections (largest n/20 scores)."
+    )
+    columns = ["n", "k", "regularization", "measure", "predicted", "measured", "measured_se"]
+    return Drawing(figure, frame[columns].reset_index(drop=True), caption)

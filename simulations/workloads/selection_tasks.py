@@ -1,0 +1,96 @@
+"""Data to select from: candidates of which a share is flawed or foreign, and validation, judge and test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy import ndarray as Array
+from numpy.random import Generator
+
+from simulations.workloads.training_runs import FAMILIES, epochs
+from trak_theory.trajectory import MLP, Objective, Task
+
+Table = tuple[Array, Array]  # features (n, d), labels (n,)
+Flaw = Callable[[Array, Array, Generator], Table]
+
+BATCH, KEEP = 40, 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """An objective over all samples, and disjoint sets of them; flawed (n,) marks candidates one would not choose.
+
+    accuracy: (θ, samples) ↦ share of right predictions. No policy and no choice sees the test set.
+    """
+
+    objective: Objective
+    accuracy: Callable[[Any, Array], float]
+    start: Any
+    flawed: Array
+    candidates: Array
+    validation: Array
+    judge: Array
+    test: Array
+
+    def stream(self, steps: int, rng: Generator) -> list[Array]:
+        """Candidate batches in shuffled epochs."""
+        return [self.candidates[batch] for batch in epochs(len(self.candidates), size=BATCH, steps=steps, rng=rng)]
+
+    def task(self, steps: int, rng: Generator) -> Task:
+        return Task(self.objective, self.start, self.stream(steps, rng), self.validation, self.judge)
+
+    def mean_loss(self, theta: Any, samples: Array) -> float:
+        return float(self.objective.loss(theta, samples).mean())
+
+    def test_row(self, theta: Any) -> dict[str, float]:
+        return {"test_loss": self.mean_loss(theta, self.test), "test_accuracy": self.accuracy(theta, self.test)}
+
+
+def setting(name: str, rng: Generator) -> Setting:
+    """A setting of SETTINGS on random splits."""
+    return SETTINGS[name](rng)
+
+
+def images(family: str, *, n: int, share: float, flaw: Flaw, rng: Generator) -> Setting:
+    """n candidates of an image data set, a share of them flawed, and the others as they are."""
+    load, hidden = FAMILIES[family]
+    features, labels = (part.copy() for part in load())
+    candidates, validation, judge, test = np.split(rng.permutation(len(labels)), np.cumsum([n, 200, 150]))
+    flawed = np.zeros(len(labels), bool)
+    flawed[candidates[: round(share * n)]] = True
+    features[flawed], labels[flawed] = flaw(features[flawed], labels[flawed], rng)
+    network = MLP(features, labels, hidden=hidden, classes=10)
+
+    def accuracy(theta: Array, samples: Array) -> float:
+        return float((network.outputs(theta, samples).argmax(-1) == network.labels[samples]).mean())
+
+    return Setting(network, accuracy, network.start(rng), flawed, candidates, validation, judge, test)
+
+
+def wrong_labels(features: Array, labels: Array, rng: Generator) -> Table:
+    """Every label replaced by another class."""
+    return features, (labels + rng.integers(1, 10, len(labels))) % 10
+
+
+def turned(features: Array, labels: Array, rng: Generator) -> Table:
+    """Square images turned by 90°, with their right labels: another domain, nothing wrong in it."""
+    side = int(np.sqrt(features.shape[1]))
+    return np.rot90(features.reshape(-1, side, side), axes=(1, 2)).reshape(features.shape), labels
+
+
+def text(rng: Generator) -> Setting:
+    """A small GPT-2 warmed up on prose and code alike; 70 % of the candidates are code, all other sets are prose."""
+    from simulations.workloads.selection_text import prose_and_code  # which needs torch
+
+    return prose_and_code(rng)
+
+
+SETTINGS: dict[str, Callable[[Generator], Setting]] = {
+    "digits_wrong_labels": lambda rng: images("digits", n=1000, share=0.3, flaw=wrong_labels, rng=rng),
+    "digits_domains": lambda rng: images("digits", n=1000, share=0.7, flaw=turned, rng=rng),
+    "mnist_wrong_labels": lambda rng: images("mnist", n=3000, share=0.3, flaw=wrong_labels, rng=rng),
+    "text_domains": text,
+}

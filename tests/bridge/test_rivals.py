@@ -1,0 +1,194 @@
+"""The benchmark against released packages: everything of it that needs no released package."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from support import digits_features
+from typer.testing import CliRunner
+
+from simulations.benchmarks.__main__ import app
+from simulations.benchmarks.rivals import exchange
+from simulations.benchmarks.rivals.cases import arrays_of
+from simulations.benchmarks.rivals.environments import RECORD, Rival, prepare
+from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
+from simulations.benchmarks.rivals.figure import draw
+from simulations.benchmarks.rivals.runners import ours_network, ours_trajectory, refits, statsmodels
+from simulations.benchmarks.rivals.tables import table
+from simulations.benchmarks.rivals.trajectory import arrays_of_run
+from simulations.benchmarks.rivals.trak_audit import Setting, audited, compared, failed_gates, within_gates
+from simulations.workloads.data import gaussian_problem
+from simulations.workloads.training_runs import setting
+from trak_theory import GLM, influence, leave_one_out, newton, project
+from trak_theory.attribution import trak_kernel
+from trak_theory.trajectory import AdamW, attribute
+
+HERE = Path(sys.executable)
+
+
+def test_the_command_is_registered():
+    answer = CliRunner().invoke(app, ["rivals", "--help"])
+    assert answer.exit_code == 0, answer.output
+    assert "--environments" in answer.output
+
+
+@pytest.fixture(scope="module")
+def model():
+    return digits_features.small_network()
+
+
+def counts(ridge):
+    """A Poisson problem whose column 0 is an intercept, as arrays for the runners."""
+    problem = gaussian_problem(
+        n=40, p=4, queries=5, loss="poisson", ridge=ridge, signal=0.5, rng=np.random.default_rng(0)
+    )
+    features, queries = problem.features, problem.queries
+    features[:, 0], queries[:, 0], problem.ridge[0] = 1.0, 1.0, 0.0
+    return {"features": features, "targets": problem.targets, "ridge": problem.ridge, "queries": queries}
+
+
+def fitted(arrays):
+    return GLM(arrays["features"], arrays["targets"], loss="poisson", ridge=arrays["ridge"]).fit()
+
+
+def test_a_program_answers_with_arrays_seconds_memory_and_versions():
+    arrays = counts(0.5)
+    answer = ask(HERE, "ours_glm", arrays, {"loss": "poisson", "method": "newton"}, repeats=3)
+    assert isinstance(answer, Answer)
+    np.testing.assert_allclose(answer.arrays["influence"], newton(fitted(arrays).linearize(arrays["queries"])))
+    assert len(answer.seconds) == 3
+    assert answer.timing.smallest == min(answer.seconds[1:])
+    assert answer.memory >= 0 or not Path("/proc/self/status").exists()
+    assert answer.named_versions == f"numpy {np.__version__}"
+
+
+def test_a_failing_program_says_why():
+    unknown = ask(HERE, "no_such_program", {}, {})
+    assert isinstance(unknown, Failure)
+    assert "no_such_program" in unknown.reason
+    broken = ask(HERE, "ours_glm", counts(0.5), {"loss": "cubic", "method": "newton"})
+    assert isinstance(broken, Failure)
+    assert "cubic" in broken.reason
+    absent = ask(HERE.parent / "no-python", "ours_glm", {}, {})
+    assert isinstance(absent, Failure)
+    assert "no-python" in absent.reason
+
+
+def test_a_program_that_was_killed_says_so(monkeypatch):
+    killed = subprocess.CompletedProcess([], -9, "", "calculating: 3/25")
+    monkeypatch.setattr(exchange.subprocess, "run", lambda *_, **__: killed)
+    answer = ask(HERE, "ours_glm", {}, {})
+    assert isinstance(answer, Failure)
+    assert "signal 9" in answer.reason
+
+
+@pytest.mark.slow
+def test_a_rival_that_does_not_install_is_reported(tmp_path):
+    rival = Rival("absent", (str(tmp_path / "no-such-package"),))
+    (found,) = prepare(tmp_path / "environments", [rival]).values()
+    assert isinstance(found, Failure)
+    assert "no-such-package" in found.reason
+    assert ask(found, "traker", {}, {}) is found
+    assert not (tmp_path / "environments" / "absent" / RECORD).exists()  # so that the next run tries again
+
+
+def test_an_installed_rival_is_left_alone(tmp_path):
+    rival = Rival("there", ("package==1.0",))
+    python = tmp_path / "there" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    (tmp_path / "there" / RECORD).write_text(json.dumps([rival.requirements, rival.removed]))
+    assert prepare(tmp_path, [rival]) == {"there": python}
+
+
+def package_scores(lin, package, k, value, rng):
+    """What the packages compute: gradients over √p, times N(0, 1) (traker) or N(0, 1/k) (dattri), plus value · I."""
+    p = lin.features.shape[1]
+    matrix = rng.standard_normal((p, k)) / (np.sqrt(k) if package == "dattri" else 1.0)
+    rows, queries = (array / np.sqrt(p) @ matrix for array in (lin.features, lin.queries))
+    kernel = rows @ np.linalg.solve(rows.T @ rows + value * np.eye(k), queries.T)
+    return 7.0 * -lin.residual[:, None] * kernel
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("package", "k", "value"), [("traker", 90, 0.2), ("dattri", 90, 0.002)])
+def test_unit_maps_on_scores_made_as_the_packages_do(model, package, k, value):
+    """They pass the gates; with the parameter read in the other package's unit they do not."""
+    lin = model.margin_linearization()
+    case = Setting(package, k, value)
+    scores = [package_scores(lin, package, k, value, child) for child in np.random.default_rng(0).spawn(12)]
+    right = compared(case, audited(case, lin, package), scores)
+    assert within_gates(right), right
+    wrong = compared(case, audited(case, lin, {"traker": "dattri", "dattri": "traker"}[package]), scores)
+    assert not within_gates(wrong), wrong
+
+
+def test_failed_gates_name_rows_that_do_not_hold():
+    good = {"package": "traker", "k": 64, "rung": "single precision", "within gates": True}
+    assert failed_gates([good, {**good, "rung": "half precision"}]) == []
+    bad = [{**good, "within gates": False}, {**good, "refused": False}, {**good, "reason": "it fell over"}]
+    found = failed_gates(bad)
+    assert len(found) == 3
+    assert "it fell over" in found[2]
+
+
+def test_streamed_trak_is_trak_of_its_projection(model):
+    k, batch = 60, 25
+    settings = {"method": "trak", "recipe": "full batch, momentum", "k": k, "seed": 3, "batch": batch}
+    scores = ours_network.work(arrays_of(model), settings)["scores"]
+    lin = model.margin_linearization()
+    matrix = ours_network._projection(lin.features.shape[1], k, batch, np.random.default_rng(3))
+    assert np.mean(matrix.astype(float) ** 2) == pytest.approx(1 / k, rel=0.02)
+    expected = influence(project(trak_kernel(lin), matrix.astype(float)))
+    np.testing.assert_allclose(scores, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_refits_and_statsmodels_are_exact_and_newton():
+    arrays = counts(0.5)
+    exact = leave_one_out(fitted(arrays), arrays["queries"]).influence
+    np.testing.assert_allclose(
+        refits.work(arrays, {"loss": "poisson"})["influence"], exact, atol=1e-6 * np.abs(exact).max()
+    )
+    arrays = counts(0.0)
+    one_step = statsmodels.work(arrays, {"loss": "poisson"})["influence"]
+    expected = newton(fitted(arrays).linearize(arrays["queries"]))
+    np.testing.assert_allclose(one_step, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_a_run_survives_the_exchange():
+    problem = setting("digits", n=40, rng=np.random.default_rng(0))
+    run = problem.train(AdamW(1e-2, weight_decay=0.01), size=8, steps=6, rng=np.random.default_rng(1))
+    settings = {"estimator": "two-step", "lr": 1e-2, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01}
+    found = ours_trajectory.work(arrays_of_run(problem, run), settings)["influence"]
+    np.testing.assert_allclose(found, attribute(run, problem.query).influence[:, 0], rtol=1e-9, atol=1e-15)
+
+
+def test_figure_from_tables(tmp_path):
+    assert draw(tmp_path) is None
+    network = pd.DataFrame(
+        {
+            "network": "a",
+            "method": ["mine (ours)", "theirs"],
+            "setting": "s",
+            "LDS": [0.8, np.nan],
+            "s.e.": [0.01, np.nan],
+        }
+    )
+    trajectory = pd.DataFrame(
+        {"learning rate": [1e-3, 1e-2], "method": "theirs", "Spearman": [0.9, 0.8], "s.e.": [0.01, 0.02]}
+    )
+    network.to_csv(tmp_path / "network.csv", index=False)
+    trajectory.to_csv(tmp_path / "trajectory.csv", index=False)
+    assert draw(tmp_path) == tmp_path / "rivals.pdf"
+    plotted = pd.read_csv(tmp_path / "rivals.csv")
+    assert plotted["LDS"].dropna().tolist() == [0.8]
+    assert plotted["Spearman"].dropna().tolist() == [0.9, 0.8]
+
+
+def test_tables_show_what_is_missing():
+    lines = table([{"a": 0.123456, "b": True}, {"a": None, "b": False}], ["a", "b"]).splitlines()
+    assert lines[2:] == ["| 0.1235 | yes |", "| — | **no** |"]

@@ -1,0 +1,95 @@
+"""The suite turns red when the numeric code is mutated: a sign, a factor ½, D for I, a scale."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHAIN, LOSSES = "tests/symbolic/test_chain.py", "tests/symbolic/test_losses.py::test_the_numpy_function_is_the_loss"
+SERIES = "tests/symbolic/test_series.py::test_each_term_is_the_derivative_of_actual_refits"
+ADAMW = "tests/symbolic/test_adamw.py::test_optimiser_code_has_the_printed_tangent"
+STEPS = "trajectory/optimizer/steps.py"
+SKETCH = "tests/symbolic/test_projection.py::test_the_code_draws_projections_of_that_scale"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One edit of one file of the package, and the tests that must see it."""
+
+    name: str
+    path: str
+    before: str
+    after: str
+    seen_by: str
+
+
+MUTATIONS = [
+    Mutation(
+        "influence loses its sign",
+        "attribution.py",
+        "-lin.residual[:, None] * lin.cross",
+        "lin.residual[:, None] * lin.cross",
+        CHAIN,
+    ),
+    Mutation("1 − h becomes 1 + h", "attribution.py", "1.0 - lin.leverage", "1.0 + lin.leverage", CHAIN),
+    Mutation("I for D in the leverage", "linearization.py", "self.curvature * np.einsum", "np.einsum", CHAIN),
+    Mutation("D for I in the kernel", "linearization.py", "np.ones_like(lin.curvature)", "lin.curvature", CHAIN),
+    Mutation("logistic third loses ½", "losses.py", "np.tanh(outputs / 2)", "np.tanh(outputs)", LOSSES),
+    Mutation("Huber third loses its sign", "losses.py", "-3.0 * error", "3.0 * error", LOSSES),
+    Mutation(
+        "Poisson residual flips a sign",
+        "losses.py",
+        "np.exp(outputs) - targets\n\n    def curvature",
+        "np.exp(outputs) + targets\n\n    def curvature",
+        LOSSES,
+    ),
+    Mutation("series loses 1/s!", "loo/series.py", " / factorial(s)", "", SERIES),
+    Mutation("series loses (−1)^s", "loo/series.py", "(-1) ** s", "1", SERIES),
+    Mutation(
+        "Sherman–Morrison flips its sign", "loo/series.py", "vectors + (curvature", "vectors - (curvature", SERIES
+    ),
+    Mutation("left-out point stays in F", "loo/series.py", "if downdated:", "if False:", SERIES),
+    Mutation(
+        "I for D in AdamW",
+        STEPS,
+        "d = 1.0 / (root + self.eps)",
+        "d = 1.0 + 0.0 * root",
+        ADAMW,
+    ),
+    Mutation(
+        "AdamW's S loses ½",
+        STEPS,
+        "xp.where(smooth, 0.5 * m_hat",
+        "xp.where(smooth, m_hat",
+        ADAMW,
+    ),
+    Mutation(
+        "projection loses 1/√k",
+        "projection/matrices.py",
+        "rng.standard_normal((p, k)) / np.sqrt(k)",
+        "rng.standard_normal((p, k))",
+        SKETCH,
+    ),
+]
+
+
+@pytest.mark.slow
+def test_the_suite_turns_red_for_each_mutation_and_for_no_other_reason(tmp_path):
+    """Package, tests and settings are copied and mutated there; the unmutated copy is green."""
+    for name in ("trak_theory", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "tests" / "support" / "mutate.py", tmp_path],
+        input=json.dumps([asdict(mutation) for mutation in MUTATIONS]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    red = {mutation.name: int(pytest.ExitCode.TESTS_FAILED) for mutation in MUTATIONS}
+    assert json.loads(done.stdout) == {"unmutated": int(pytest.ExitCode.OK), **red}

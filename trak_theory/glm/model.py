@@ -1,0 +1,120 @@
+"""Generalised linear models fitted to a certified optimum, and their linearisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy import ndarray as Array
+
+from trak_theory.errors import RankDeficientError
+from trak_theory.glm.minimise import Minimum, Objective, minimise
+from trak_theory.linearization import Linearization
+from trak_theory.losses import Loss, as_loss
+from trak_theory.numerics.checks import non_negative, query_array, real_array, ridge_array
+from trak_theory.numerics.whitening import RowSpace, row_space
+
+if TYPE_CHECKING:
+    from trak_theory.trajectory.objective import GLMObjective
+
+
+class GLM:
+    """min_θ Σ_i w_i ℓ(y_i, φ_iᵀθ) + ½ Σ_j λ_j θ_j².
+
+    features Φ (n, p); targets y (n,); loss a name (squared, logistic, poisson, huber) or a `Loss`; ridge λ one
+    value or (p,), 0 for an unpenalised intercept; weights w (n,) ≥ 0, default 1. Sum convention: doubling every
+    weight and the ridge leaves θ̂ as it is.
+    """
+
+    def __init__(
+        self,
+        features: Any,
+        targets: Any,
+        *,
+        loss: str | Loss = "squared",
+        ridge: Any = 0.0,
+        weights: Any = None,
+    ) -> None:
+        self.features = real_array("features", features, 2)
+        self.targets = real_array("targets", targets, 1)
+        self.loss = as_loss(loss)
+        n, p = self.features.shape
+        self.ridge = ridge_array(ridge, p)
+        weights = np.ones(n) if weights is None else real_array("weights", weights, 1)
+        self.weights = non_negative("weights", weights)
+        for name, array in (("targets", self.targets), ("weights", self.weights)):
+            if array.shape != (n,):
+                raise ValueError(f"{name} has {array.size} values for n = {n} rows of features")
+        if n == 1:
+            raise ValueError("one training point only: leaving it out leaves nothing; at least 2 are needed")
+        self.loss.check(self.targets)
+
+    @staticmethod
+    def from_sklearn(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None) -> GLM:
+        """The GLM that a fitted scikit-learn estimator minimises; see `trak_theory.glm.sklearn`."""
+        from trak_theory.glm.sklearn import translate
+
+        return translate(estimator, X, y, sample_weight)
+
+    def fit(self, *, tol: float = 1e-10) -> Fit:
+        """The minimiser, by Newton's method to the rounding floor.
+
+        `tol` bounds what the last Newton step still moves any training output, relative to max(1, max|f|).
+        Raises NoMinimiserError (separable data), RankDeficientError, or ConvergenceError, with the numbers.
+        """
+        n, p = self.features.shape
+        if p > n and not self.ridge.any():
+            raise RankDeficientError(
+                f"p = {p} coefficients, n = {n} points and ridge 0: no unique minimiser; add a ridge"
+            )
+        space = row_space(self.features, self.ridge)
+        objective = Objective(self.loss, space.features, self.targets, self.weights, space.ridge)
+        return Fit(self, objective, space, minimise(objective, np.zeros(space.features.shape[1]), tol=tol))
+
+    def objective(self) -> GLMObjective:
+        """The per-sample losses w_i ℓ(y_i, φ_iᵀθ) for `trajectory.train`; no ridge: decay belongs to the optimiser."""
+        from trak_theory.trajectory.objective import GLMObjective
+
+        return GLMObjective(self.features, self.targets, self.weights, self.loss)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted GLM.
+
+    coef θ̂ (p,); outputs f_i = φ_iᵀθ̂ (n,); residual r = w ∂ℓ/∂f (n,); curvature d = w ∂²ℓ/∂f² (n,);
+    gradient_norm ‖∇F(θ̂)‖₂, the certificate of the optimum.
+    """
+
+    glm: GLM
+    objective: Objective  # in the coordinates of `space`
+    space: RowSpace
+    minimum: Minimum
+
+    @cached_property
+    def coef(self) -> Array:
+        return self.space.lift(self.minimum.theta)
+
+    @cached_property
+    def outputs(self) -> Array:
+        return self.space.features @ self.minimum.theta
+
+    @cached_property
+    def residual(self) -> Array:
+        return self.objective.residual(self.outputs)
+
+    @cached_property
+    def curvature(self) -> Array:
+        return self.objective.curvature(self.outputs)
+
+    @cached_property
+    def gradient_norm(self) -> float:
+        gradient = self.glm.features.T @ self.residual + self.glm.ridge * self.coef
+        return float(np.linalg.norm(gradient))
+
+    def linearize(self, queries: Any) -> Linearization:
+        """The fitted model at its optimum, with query rows (q, p)."""
+        queries = query_array(queries, self.glm.features.shape[1])
+        return Linearization(self.glm.features, self.residual, self.curvature, self.glm.ridge, queries)

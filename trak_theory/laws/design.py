@@ -1,0 +1,94 @@
+"""The random design of the a-priori laws: rows x = c Σ^½ g, in the eigenbasis of Σ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy import ndarray as Array
+
+from trak_theory.numerics.checks import non_negative, positive_count, real_array
+from trak_theory.numerics.quadrature import gauss_rule
+
+SCALE_NODES, FEW_SCALES = 16, 4
+QUANTILES = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """n rows x_i = c_i Σ^½ g_i, g ~ N(0, I_p), and a signal θ*.
+
+    eigenvalues s, counts, energies Σθ*² (m,)   distinct eigenvalues of Σ, how many, and the signal's energy there
+    scales c, scale_weights (l,)                quadrature of the law of the scales
+    signal                                      κ = √Σ s θ*², the standard deviation of x·θ* per unit scale
+    """
+
+    n: float  # an integer, but for derivatives
+    p: int
+    eigenvalues: Array
+    counts: Array
+    energies: Array
+    scales: Array
+    scale_weights: Array
+
+    @property
+    def rank(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def signal(self) -> float:
+        return float(np.sqrt((self.eigenvalues * self.energies).sum()))
+
+    def rough(self) -> Design:
+        """The same with a short rule for the scales."""
+        nodes, weights = gauss_rule(np.log(self.scales), self.scale_weights, FEW_SCALES)
+        return replace(self, scales=np.exp(nodes), scale_weights=weights)
+
+
+def design_of(*, n: Any, p: Any, signal: Any, spectrum: Any = None, scales: Any = None) -> Design:
+    """The design from what a user says.
+
+    spectrum (p,) ≥ 0, default all 1; signal κ, spread evenly over the coordinates, or the coordinates θ*_j (p,) in
+    the eigenbasis; scales None (all 1), the c_i themselves, or a distribution with a quantile function `ppf`.
+    """
+    n, p = positive_count("n", n), positive_count("p", p)
+    eigenvalues = np.ones(p) if spectrum is None else non_negative("spectrum", real_array("spectrum", spectrum, 1))
+    if eigenvalues.shape != (p,):
+        raise ValueError(f"spectrum has {eigenvalues.size} eigenvalues for p = {p}")
+    if not eigenvalues.any():
+        raise ValueError("the spectrum is zero: no feature varies")
+    squares = _squared_coordinates(signal, eigenvalues)
+    distinct, place = np.unique(eigenvalues, return_inverse=True)
+    used = distinct > 0
+    return Design(
+        n,
+        p,
+        distinct[used],
+        np.bincount(place)[used].astype(float),
+        np.bincount(place, squares)[used],
+        *_scale_rule(scales),
+    )
+
+
+def _squared_coordinates(signal: Any, eigenvalues: Array) -> Array:
+    if np.ndim(signal) == 0:
+        kappa = float(non_negative("signal", real_array("signal", signal, 0)))
+        return np.full(eigenvalues.size, kappa**2 / eigenvalues.sum())
+    coordinates = real_array("signal", signal, 1)
+    if coordinates.shape != eigenvalues.shape:
+        raise ValueError(f"signal has {coordinates.size} coordinates for p = {eigenvalues.size}")
+    return coordinates**2
+
+
+def _scale_rule(scales: Any) -> tuple[Array, Array]:
+    """Gauss rule for the law of c, in log c: scales may span decades."""
+    if scales is None:
+        return np.ones(1), np.ones(1)
+    if hasattr(scales, "ppf"):
+        scales = scales.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES)
+    values = real_array("scales", scales, 1)
+    if np.any(values <= 0):
+        raise ValueError(f"scales must be positive, got {values.min():g}")
+    nodes, weights = gauss_rule(np.log(values), np.full(values.size, 1.0 / values.size), SCALE_NODES)
+    return np.exp(nodes), weights

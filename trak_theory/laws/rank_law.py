@@ -1,0 +1,166 @@
+"""How well TRAK's ranking will agree with exact leave-one-out influence, before anything is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy import ndarray as Array
+
+from trak_theory.laws.channels import Channel
+from trak_theory.laws.design import Design
+from trak_theory.laws.gaussian_pair import ScoreLaw
+from trak_theory.laws.kernel_limit import KernelLimit, kernel_limit
+from trak_theory.laws.state_evolution import StateEvolution, state_evolution
+from trak_theory.losses import Loss
+from trak_theory.numerics.checks import non_negative, positive_count, real_array
+
+FEW_DEGREES_OF_FREEDOM = 10.0
+FEW_TOP_POINTS = 40
+
+
+@dataclass(frozen=True)
+class RankLaw:
+    """Agreement of TRAK scores T with the exact influence I, per query.
+
+    pearson, kendall, spearman   of I and T over the training points
+    slope                        ⟨I, T⟩/⟨I, I⟩
+    top_overlap                  share of the truth's top (most positive) points that TRAK's top holds
+    influence                    the same for the influence function, which gives up the leverage denominator only
+    warnings                     what is not to be trusted here, in words
+    """
+
+    pearson: float
+    kendall: float
+    spearman: float
+    slope: float
+    top_overlap: float | None = None
+    influence: RankLaw | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def rank_law(
+    *,
+    n: int,
+    p: int,
+    k: int,
+    ridge: float,
+    signal: Any,
+    loss: str | Loss = "logistic",
+    projected_ridge: float = 0.0,
+    ensemble: int = 1,
+    noise: float | None = None,
+    channel: Channel | None = None,
+    spectrum: Any = None,
+    scales: Any = None,
+    top: float = 0.1,
+) -> RankLaw:
+    """The agreement to expect between TRAK and exact leave-one-out influence on a random design; nothing is fitted.
+
+    The model, its ridge λ and the design are those of `state_evolution`; k the projected dimension, `projected_ridge`
+    μ, `ensemble` = J projections averaged, queries Σ^½g, `top` the share of points that top_overlap looks at. With
+    e₂ and γ from `kernel_limit`, q_ab = tr ΣM_aΣM_b over M₁ = H⁻¹ and M₂ = (ΦᵀΦ + γI)⁻¹, and v = q₂₂ with the
+    variance over projections,
+
+        I = A G₁, T = A G₂/(1 + c²e₂), A = c|r|:  corr(G₁, G₂) = ρ = q₁₂/√(q₁₁v);  of equal scale
+        Pearson = ρ    Kendall = (2/π) asin ρ, whatever the residuals    slope = q₁₂/(q₁₁(1 + e₂))
+
+    Exact as n, p, k → ∞ in proportion; at finite n the error is O(1/√n), and `warnings` name the cases in which it is
+    large. Raises ValueError where no law applies (k ≥ min(n, p) with μ = 0), ConvergenceError where no state is found.
+    Source: ours.
+    """
+    state = state_evolution(
+        n=n,
+        p=p,
+        ridge=ridge,
+        signal=signal,
+        loss=loss,
+        noise=noise,
+        channel=channel,
+        spectrum=spectrum,
+        scales=scales,
+    )
+    return rank_law_of(state, k=k, projected_ridge=projected_ridge, ensemble=ensemble, top=top)
+
+
+def rank_law_of(
+    state: StateEvolution, *, k: int, projected_ridge: float = 0.0, ensemble: int = 1, top: float = 0.1
+) -> RankLaw:
+    """The law of one (k, μ, J), from a state that many of them may share; see `rank_law`."""
+    k, ensemble = positive_count("k", k), positive_count("ensemble", ensemble)
+    ridge = float(non_negative("projected_ridge", real_array("projected_ridge", projected_ridge, 0)))
+    if not 0 < top < 0.5:
+        raise ValueError(f"top must lie in (0, 0.5), got {top}")
+    refuse_singular(state.design, k, ridge)
+    kernel = kernel_limit(state.design, k=k, projected_ridge=ridge)
+    overlaps = _overlaps(state, kernel, ensemble)
+    points = state.points
+    size = np.abs(points.residual) * points.scale
+    law = ScoreLaw(size, 1.0 / (1.0 + points.scale**2 * kernel.e2), points.weight, overlaps.correlation)
+    first = ScoreLaw(size, 1.0 - points.leverage, points.weight, 1.0)
+    return RankLaw(
+        *_measures(law, overlaps.slope, top),
+        influence=RankLaw(*_measures(first, 1.0, top)),
+        warnings=state.warnings + _warnings(state, kernel.spare, top),
+    )
+
+
+def _measures(law: ScoreLaw, slope: float, top: float) -> tuple[float, float, float, float, float]:
+    return law.pearson, law.kendall, law.spearman, slope * law.gain, law.top_overlap(top)
+
+
+def refuse_singular(design: Design, k: int, ridge: float) -> None:
+    """Raise ValueError where the projected kernel does not exist."""
+    n, p, rank = int(design.n), design.p, design.rank
+    if k > p:
+        raise ValueError(f"k = {k} exceeds p = {p}: a projection cannot add dimensions; use k ≤ p")
+    if ridge == 0 and (k > rank or k >= n):
+        raise ValueError(
+            f"no rank law applies: k = {k}, n = {n}, rank of the features {min(n, rank)}, projected ridge μ = 0. The "
+            "projected Gram matrix is singular and its inverse is rounding noise; choose a smaller k or μ > 0"
+        )
+
+
+def _warnings(state: StateEvolution, spare: float, top: float) -> tuple[str, ...]:
+    warnings = []
+    if spare < FEW_DEGREES_OF_FREEDOM:
+        warnings.append(
+            f"k − df₂ = {spare:.3g} degrees of freedom: the scores vary wildly between projections and their mean "
+            "agreement falls short of the law; choose another k or a larger projected ridge"
+        )
+    if top * state.design.n < FEW_TOP_POINTS:
+        warnings.append(f"top_overlap looks at {top * state.design.n:.3g} points; its law needs about {FEW_TOP_POINTS}")
+    return tuple(warnings)
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """q_ab = tr ΣM_aΣM_b: truth q₁₁, between q₁₂, and estimate v = q₂₂ + noise/J."""
+
+    truth: float
+    between: float
+    estimate: float
+
+    @property
+    def correlation(self) -> float:
+        return min(1.0, self.between / float(np.sqrt(self.truth * self.estimate)))
+
+    @property
+    def slope(self) -> float:
+        return self.between / self.truth
+
+
+def _overlaps(state: StateEvolution, kernel: KernelLimit, ensemble: int) -> Overlaps:
+    """q_ab = t_ab/(1 − a_ab t_ab), t_ab = Σ s²M̄_aM̄_b, a_ab = nE[the product of both damped curvatures]."""
+    design, points = state.design, state.points
+    s, count = design.eigenvalues, design.counts
+    unit = points.scale**2 / (1.0 + points.scale**2 * kernel.e2)
+    model = s / (design.n * points.mean(points.damped) * s + state.ridge)
+    trak = s / (design.n * points.mean(unit) * s + kernel.implicit_ridge)
+
+    def overlap(damped: Array, other: Array) -> float:
+        trace = float(count @ (model * other))
+        return trace / (1.0 - design.n * points.mean(points.damped * damped) * trace)
+
+    return Overlaps(overlap(points.damped, model), overlap(unit, trak), kernel.square + kernel.noise / ensemble)

@@ -1,0 +1,103 @@
+"""What a random projection does to a TRAK score: an implicit ridge, and an error bar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from numpy import ndarray as Array
+
+from trak_theory.linearization import Linearization
+from trak_theory.numerics.checks import positive_count
+from trak_theory.numerics.spectrum import spectrum
+from trak_theory.projection.kernel_law import KernelLaw
+from trak_theory.projection.matrices import Sketch
+
+EXCESS_KURTOSIS_OF_SIGNS = -2.0
+BLOCK = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectionLaw:
+    """Mean and standard deviation of every TRAK score over the random projection.
+
+    mean (n, q)          −r_i φ_iᵀRφ*_j with R = (ΦᵀΦ + γI)⁻¹, presence sign
+    sd (n, q)            standard deviation over draws of the projection, for the mean of `ensemble` of them
+    implicit_ridge γ     the ridge that the projection amounts to
+    effective_dimension  df(γ) = tr ΦᵀΦ R; equals k when μ = 0
+    diagnosis            what is wrong with these scores, in words; empty when nothing is
+    """
+
+    mean: Array
+    sd: Array
+    implicit_ridge: float
+    effective_dimension: float
+    diagnosis: str
+
+    def interval(self, z: float = 1.96) -> tuple[Array, Array]:
+        """(lower, upper), each (n, q): where a score lies with the probability that a normal |Z| < z has."""
+        return self.mean - z * self.sd, self.mean + z * self.sd
+
+
+def projection_law(
+    lin: Linearization, *, k: int, ensemble: int = 1, ridge: float = 0.0, kind: Sketch = "normal"
+) -> ProjectionLaw:
+    """The law of trak(lin, k=k, ensemble=J, ridge=μ, kind=kind) over its random projections.
+
+    With S = ΦᵀΦ, R = (S + γI)⁻¹, df = tr SR, df₂ = tr SRSR, and γ the root of μ = γ(1 − df/k),
+
+        E T_ij   ≃ −r_i φ_iᵀRφ*_j
+        Var T_ij ≃ r_i² γ²/(J(k − df₂)) [(φ_iᵀR²φ_i)(φ*_jᵀR²φ*_j) + (φ_iᵀR²φ*_j)²]
+                   − 2 r_i² γ²/(Jk) Σ_a (Rφ_i)_a²(Rφ*_j)_a²
+
+    The last term belongs to signs (`rademacher`, `sparse`) and is absent for `normal`. It is negligible where
+    gradients spread over many parameters; where a training and a query gradient consist of one shared
+    coordinate (one-hot columns, embeddings) it takes away all but df₂/k of the variance.
+
+    Like `trak`, the law has unit curvature and no ridge of its own. Its relative error is O(1/(k − df₂)): it
+    fails where k reaches the rank of Φ with μ = 0, which `diagnosis` says. Cost: an eigendecomposition of the
+    smaller Gram matrix, and products (n, m) × (m, q) with m = min(n, p).
+    Source: E K_P ≃ R after LeJeune et al. 2022; variances ours.
+    """
+    p = lin.features.shape[1]
+    check_setting(p, k=k, ensemble=ensemble, ridge=ridge)
+    if kind not in get_args(Sketch):
+        raise ValueError(f"unknown projection {kind!r}: choose one of {get_args(Sketch)}")
+    law = KernelLaw(spectrum(lin.features, lin.queries), k, ensemble, ridge)
+    variance = law.variance
+    if kind != "normal":
+        correction = EXCESS_KURTOSIS_OF_SIGNS / (k * ensemble) * _shared_coordinates(lin, law)
+        variance = np.maximum(variance + correction, 0.0)
+    return ProjectionLaw(
+        mean=-lin.residual[:, None] * law.mean,
+        sd=np.abs(lin.residual)[:, None] * np.sqrt(variance),
+        implicit_ridge=law.implicit_ridge,
+        effective_dimension=law.effective_dimension,
+        diagnosis=law.diagnosis,
+    )
+
+
+def check_setting(p: int, *, k: int, ensemble: int, ridge: float) -> None:
+    """Raise unless p parameters can be projected to k dimensions, `ensemble` times, with that projected ridge."""
+    positive_count("ensemble", ensemble)
+    if positive_count("k", k) > p:
+        raise ValueError(f"k = {k} exceeds p = {p}: a projection cannot add dimensions; use k ≤ p")
+    if not (np.isfinite(ridge) and ridge >= 0):
+        raise ValueError(f"the projected ridge must be finite and ≥ 0, got {ridge}")
+
+
+def _shared_coordinates(lin: Linearization, law: KernelLaw) -> Array:
+    """γ² Σ_a (Rφ_i)_a² (Rφ*_j)_a², (n, q), over blocks of parameters a."""
+    space, ridge = law.space, law.implicit_ridge
+    whitened = space.training / space.eigenvalues
+    inside = space.queries / (space.eigenvalues + ridge)
+    total = np.zeros((len(space.training), len(space.queries)))
+    if ridge == 0:
+        return total
+    for start in range(0, space.p, BLOCK):
+        block = slice(start, start + BLOCK)
+        vectors = lin.features[:, block].T @ whitened
+        outside = lin.queries[:, block] - space.queries @ vectors.T
+        total += (law.rows @ vectors.T) ** 2 @ ((ridge * inside @ vectors.T + outside) ** 2).T
+    return total

@@ -1,0 +1,105 @@
+"""`attribute`: from a run to the influence of its samples on what is read off its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy import ndarray as Array
+
+from trak_theory.trajectory.convention import Convention, Occurrences, Removal
+from trak_theory.trajectory.query import Query, as_query
+from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.sweep.push import Estimator
+from trak_theory.trajectory.sweep.reverse import Contribution, Curvature, Settings, reverse_sweep
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """An estimate of f(θ_T) − f(θ_T without i), presence sign.
+
+    influence (n, q)     one row per sample; with occurrences="each" one row per (step, sample), in that order
+    steps, samples       the step and the sample of each row; steps is None for occurrences="all"
+    convention           removal and occurrences, which the truth must share
+    settings             estimator, curvature, damping γ, horizon K
+    proxy (n, q)         an estimate of |error| without retraining, computed when first asked for (see `proxies`)
+    """
+
+    influence: Array
+    samples: Array
+    steps: Array | None
+    convention: Convention
+    settings: Settings
+    run: Run = field(repr=False)
+    query: Query = field(repr=False)
+
+    @cached_property
+    def proxy(self) -> Array:
+        from trak_theory.trajectory.proxies import proxy  # which retrains, and so needs this module
+
+        return proxy(self)
+
+    @cached_property
+    def damped(self) -> Array:
+        """The same attribution with nine tenths of the Hessian, (n, q)."""
+        return self.vary(damping=0.9 * self.settings.damping).influence
+
+    def vary(self, **changes: Any) -> Attribution:
+        """The same attribution with other settings, computed anew."""
+        return estimate(self.run, self.query, replace(self.settings, **changes), self.convention)
+
+
+def attribute(
+    run: Run,
+    query: Any,
+    *,
+    estimator: Estimator = "two-step",
+    removal: Removal = "keep",
+    occurrences: Occurrences = "all",
+    curvature: Curvature = "exact",
+    horizon: int | None = None,
+    damping: float = 1.0,
+) -> Attribution:
+    """The influence of every training sample on every query, without retraining.
+
+    query: an array (p,) or (p, q), read as queryᵀθ_T, or a `Query`. One reverse sweep over the run with exact
+    Hessian-vector products; all q queries go as one block.
+
+    estimator    two-step (ours): the optimiser's step with the sample removed, and the next one's moments, exactly,
+                 then linear; frozen-push (ours): the same, with the moments exact through the run's first ten steps,
+                 where v̂ is young; exact-push (ours): one exact step, which can blow up on a young v̂; hybrid (ours):
+                 an exact step for θ, linear moments; first-order: the derivative (SGD- or AdamW-influence, by the
+                 run's optimiser); sgd: the SGD formula whatever the optimiser was
+    removal      keep: the batch gradient keeps its denominator |B|; renormalise: it becomes the mean of the rest
+    occurrences  all: removed from the whole run; each: from one step at a time, one row per (step, sample)
+    curvature    exact, ggn or none; damping γ ≤ 1 multiplies it
+    horizon K    read a change made at step t off θ_{t+1+K} instead of θ_T
+
+    Memory: ⌈√T⌉ + 1 checkpoints, the states replayed between two of them, a state for each query (AdamW: 3 vectors) and
+    one more vector for each frozen step (two-step: 1), and at most sweep.CHUNK bytes to work with, or what one sample
+    and one query take; frozen-push also holds the gradients of its first ten steps.
+
+    Valid to first order in what the sample does to the path after its own step: errors grow with the learning rate
+    and with the number of steps; `.proxy` estimates them.
+    """
+    settings = Settings(estimator, curvature, damping, horizon)
+    return estimate(run, as_query(query, run.final), settings, Convention(removal, occurrences))
+
+
+def estimate(run: Run, query: Query, settings: Settings, convention: Convention) -> Attribution:
+    contributions = list(reverse_sweep(run, query, settings, convention))[::-1]
+    if convention.occurrences == "each":
+        samples, steps, influence = _each(contributions)
+        return Attribution(influence, samples, steps, convention, settings, run, query)
+    influence = np.zeros((run.objective.n, contributions[0].influence.shape[1]))
+    for contribution in contributions:
+        influence[contribution.samples] += contribution.influence
+    return Attribution(influence, np.arange(run.objective.n), None, convention, settings, run, query)
+
+
+def _each(contributions: list[Contribution]) -> tuple[Array, Array, Array]:
+    steps = [np.full(len(part.samples), part.step) for part in contributions]
+    samples = [part.samples for part in contributions]
+    return np.concatenate(samples), np.concatenate(steps), np.concatenate([part.influence for part in contributions])

@@ -1,0 +1,214 @@
+"""SGD, Adam and AdamW with parameter groups, schedules and clipping: a recipe for the step map of every step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from trak_theory.trajectory.optimizer.steps import AdamStep, SGDStep, State, StepMap
+
+Group = tuple[Any, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(ABC):
+    """What all optimisers share.
+
+    weight_decay λ       SGD and Adam add λθ to the gradient, AdamW multiplies θ by 1 − ηλ
+    groups               pairs (coordinates, {name: value}): a slice or index array of the flat θ and what differs there
+    schedule             step t ↦ factor on every learning rate, a function or a sequence; None is 1
+    clip_norm            the gradient is scaled by min(1, clip_norm/(‖g‖ + 10⁻⁶)) before the update
+    """
+
+    per_group: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
+
+    weight_decay: float = 0.0
+    groups: Sequence[Group] = ()
+    schedule: Callable[[int], float] | Sequence[float] | None = None
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        for where, settings in ((None, self._own()), *self.groups):
+            place = "" if where is None else f" in group {where!r}"
+            for name, value in settings.items():
+                if name not in self.per_group:
+                    raise ValueError(
+                        f"{type(self).__name__} cannot vary {name!r}{place}; per group: {sorted(self.per_group)}"
+                    )
+                self._check(name, value, place)
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm must be positive, got {self.clip_norm}")
+
+    def _own(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.per_group}
+
+    def _check(self, name: str, value: Any, place: str) -> None:
+        values = value if name == "betas" else (value,)
+        upper = 1.0 if name == "betas" else np.inf
+        if not all(0 <= float(entry) < upper for entry in values):
+            interval = "[0, 1)" if name == "betas" else "[0, ∞)"
+            raise ValueError(f"{name}{place} must lie in {interval}, got {value}")
+
+    @property
+    @abstractmethod
+    def slots(self) -> int:
+        """The number of arrays that the state holds beside θ."""
+
+    @abstractmethod
+    def at(self, t: int, theta: Any) -> StepMap:
+        """The map of step t = 0, 1, … with its numbers in θ's dtype, namespace and device."""
+
+    def rate(self, t: int) -> float:
+        """The schedule's factor at step t."""
+        if self.schedule is None:
+            return 1.0
+        if callable(self.schedule):
+            return float(self.schedule(t))
+        if t >= len(self.schedule):
+            raise ValueError(f"the schedule has {len(self.schedule)} values and was asked for step {t}")
+        return float(self.schedule[t])
+
+    def start(self, theta: Any) -> State:
+        """The state before the first step: θ and empty slots."""
+        zero = array_namespace(theta).zeros_like(theta)
+        return (theta, *(zero,) * self.slots)
+
+    def plain(self) -> Optimizer:
+        """Plain SGD with the same learning rates and nothing else."""
+        groups = [(where, {"lr": settings["lr"]}) for where, settings in self.groups if "lr" in settings]
+        return SGD(self._own()["lr"], groups=groups, schedule=self.schedule)
+
+    def _spread(self, theta: Any, number: Callable[[Mapping[str, Any]], float]) -> Any:
+        """A number made of a group's settings: one for all coordinates, or (p,) where groups differ."""
+        own = self._own()
+        common = float(number(own))
+        values = [(where, float(number({**own, **settings}))) for where, settings in self.groups]
+        if all(value == common for _, value in values):
+            return common
+        spread = np.full(theta.shape[-1], common)
+        for where, value in values:
+            spread[where] = value
+        return array_namespace(theta).asarray(spread, dtype=theta.real.dtype, device=device(theta))
+
+    def _shared(self, t: int, theta: Any) -> dict[str, Any]:
+        rate = self.rate(t)
+        return {
+            "lr": self._spread(theta, lambda own: rate * own["lr"]),
+            "weight_decay": self._spread(theta, lambda own: own["weight_decay"]),
+            "clip_norm": self.clip_norm,
+        }
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """torch.optim.SGD: d = g + λθ, b ← μb + (1 − dampening)d (first step: b = d), θ ← θ − η(d + μb or b)."""
+
+    per_group: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay", "momentum", "dampening"})
+
+    lr: float
+    _: KW_ONLY
+    momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not (self.slots and self.dampening == 0):
+            raise ValueError(
+                f"Nesterov momentum needs momentum > 0 and dampening 0, got {self.momentum} and {self.dampening}"
+            )
+
+    @property
+    def slots(self) -> int:
+        used = self.momentum or any(settings.get("momentum") for _, settings in self.groups)
+        return 1 if used else 0
+
+    def at(self, t: int, theta: Any) -> SGDStep:
+        if not self.slots:
+            return SGDStep(**self._shared(t, theta))
+        damped = t > 0  # torch's first buffer is the gradient itself
+        return SGDStep(
+            **self._shared(t, theta),
+            momentum=self._spread(theta, lambda own: own["momentum"]),
+            fresh=self._spread(theta, lambda own: 1 - own["dampening"] * bool(damped and own["momentum"])),
+            nesterov=self.nesterov,
+        )
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """torch.optim.Adam; the weight decay is added to the gradient. `eps_inside`: √(v̂ + ε) instead of √v̂ + ε."""
+
+    per_group: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay", "betas", "eps"})
+    decoupled: ClassVar[bool] = False
+
+    lr: float = 1e-3
+    _: KW_ONLY
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    amsgrad: bool = False
+    eps_inside: bool = False
+
+    @property
+    def slots(self) -> int:
+        return 3 if self.amsgrad else 2
+
+    def at(self, t: int, theta: Any) -> AdamStep:
+        return AdamStep(
+            **self._shared(t, theta),
+            beta1=self._spread(theta, lambda own: own["betas"][0]),
+            beta2=self._spread(theta, lambda own: own["betas"][1]),
+            eps=self._spread(theta, lambda own: own["eps"]),
+            correction1=self._spread(theta, lambda own: 1 - own["betas"][0] ** (t + 1)),
+            correction2=self._spread(theta, lambda own: 1 - own["betas"][1] ** (t + 1)),
+            decoupled=self.decoupled,
+            amsgrad=self.amsgrad,
+            inside=self.eps_inside,
+        )
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """torch.optim.AdamW: Adam with θ multiplied by 1 − ηλ instead of λθ added to the gradient."""
+
+    decoupled: ClassVar[bool] = True
+
+    _: KW_ONLY
+    weight_decay: float = 1e-2
+
+
+OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {kind.__name__: kind for kind in (SGD, Adam, AdamW)}
+EXECUTION = {"params", "foreach", "fused", "capturable", "differentiable", "initial_lr"}  # no effect on the numbers
+
+
+def from_torch(kind: str, groups: Sequence[Group], *, clip_norm: float | None = None) -> Optimizer:
+    """The optimiser that torch.optim's `kind` is at one step, from its parameter groups (coordinates, settings).
+
+    Refuses by name an optimiser or an option that changes the numbers and is not covered.
+    """
+    if kind not in OPTIMIZERS:
+        raise ValueError(f"torch.optim.{kind} is not covered; choose one of {sorted(OPTIMIZERS)}")
+    if kind == "Adam" and all(settings.get("decoupled_weight_decay") for _, settings in groups):
+        kind = "AdamW"
+    optimizer = OPTIMIZERS[kind]
+    shared = {field.name for field in fields(optimizer)} - optimizer.per_group - {"groups", "schedule", "clip_norm"}
+    common: dict[str, Any] = {}
+    varying: list[Group] = []
+    for where, settings in groups:
+        known = {name: value for name, value in settings.items() if name not in EXECUTION}
+        if kind == "AdamW":
+            known.pop("decoupled_weight_decay", None)
+        for name in sorted(set(known) - optimizer.per_group - shared):
+            if known[name]:
+                raise ValueError(f"{kind}'s option {name} = {known[name]!r} is not covered; switch it off")
+        for name in sorted(shared & set(known)):
+            if common.setdefault(name, known[name]) != known[name]:
+                raise ValueError(f"{kind}'s option {name} differs between parameter groups, which is not covered")
+        varying.append((where, {name: known[name] for name in sorted(optimizer.per_group & set(known))}))
+    first = varying[0][1] if varying else {}
+    return optimizer(**first, **common, groups=tuple(varying[1:]), clip_norm=clip_norm)

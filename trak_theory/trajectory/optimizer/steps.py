@@ -1,0 +1,260 @@
+"""One step of an optimiser as a map x_t, g_t ↦ x_{t+1}, with its linear tangent and its adjoint.
+
+A state x = (θ, *slots) is a tuple of arrays (…, p); the slots are () for plain SGD, (b,) with momentum, (m, v) for
+Adam and (m, v, w) with AMSGrad. Leading axes are models (or directions, for tangents and cotangents). Everything is
+elementwise except the clipping norm, in the array namespace of the state, and complex states pass through: branches
+(clipping, AMSGrad's maximum) are taken on real parts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from array_api_compat import array_namespace
+
+from trak_theory.trajectory.sweep.blocks import blocks, in_blocks, rows_of, squared_norm
+
+State = tuple[Any, ...]
+
+CLIP_MARGIN = 1e-6  # torch.nn.utils.clip_grad_norm_ divides by ‖g‖ + 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMap(ABC):
+    """x' = F(x, g) with every hyper-parameter of this step as a number, or one number per coordinate (p,).
+
+    `step(x, g)` is x'; `step.increment(x, g)` is (θ' − θ, *slots'), which keeps small differences of θ' exact.
+    `step.tangent(x, g, ẋ, ġ)` is ẋ' = F_x ẋ + F_g ġ; `step.adjoint(x, g, x̄')` is (x̄, ḡ) = (F_xᵀx̄', F_gᵀx̄').
+    `step.part(block)` is the map of some coordinates: all is elementwise but the norm that the gradient is clipped by.
+    """
+
+    lr: Any
+    weight_decay: Any = 0.0
+    clip_norm: float | None = None
+
+    def __call__(self, state: State, gradient: Any) -> State:
+        clipping = Clipping.at(gradient, self.clip_norm)
+
+        def after(block: slice) -> State:
+            own = tuple(x[..., block] for x in state)
+            change, *slots = self.part(block).increment(own, clipping.value(gradient[..., block]))
+            return (own[0] + change, *slots)
+
+        return in_blocks(after, rows_of(gradient), gradient.shape[-1])
+
+    def part(self, block: slice) -> Self:
+        """The map of some of the coordinates, for gradients that are clipped already."""
+        varying = {name: value[block] for name, value in vars(self).items() if getattr(value, "ndim", 0)}
+        return replace(self, clip_norm=None, **varying) if varying or self.clip_norm is not None else self
+
+    def increment(self, state: State, gradient: Any) -> State:
+        return self._increment(state, clip(gradient, self.clip_norm))
+
+    def tangent(self, state: State, gradient: Any, dstate: State, dgradient: Any) -> State:
+        clipped = clip(gradient, self.clip_norm)
+        return self._tangent(state, clipped, dstate, clip_slope(gradient, self.clip_norm, dgradient))
+
+    def adjoint_slots(self, state: State, gradient: Any, cotangent: State) -> State:
+        """The slots of x̄ alone."""
+        return self._adjoint_slots(state, clip(gradient, self.clip_norm), cotangent)
+
+    def adjoint(self, state: State, gradient: Any, cotangent: State) -> tuple[State, Any]:
+        before, slope = self._adjoint(state, clip(gradient, self.clip_norm), cotangent)
+        return before, clip_slope(gradient, self.clip_norm, slope)
+
+    @abstractmethod
+    def _increment(self, state: State, g: Any) -> State: ...
+
+    @abstractmethod
+    def _tangent(self, state: State, g: Any, dstate: State, dg: Any) -> State: ...
+
+    @abstractmethod
+    def _adjoint(self, state: State, g: Any, cotangent: State) -> tuple[State, Any]: ...
+
+    def _adjoint_slots(self, state: State, g: Any, cotangent: State) -> State:
+        return self._adjoint(state, g, cotangent)[0][1:]
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """g ↦ g · min(1, c/(‖g‖ + δ)) at one g, the norm over the last axis, by numbers (…, 1) that all coordinates share.
+
+    Its value is s g, its derivative dg ↦ s dg − r g (gᵀdg): symmetric, and so its own adjoint. Where clipping acts,
+    s = c/(‖g‖ + δ) and r = s/(‖g‖(‖g‖ + δ)); elsewhere 1 and 0. None: no clipping anywhere.
+    """
+
+    scale: Any = None
+    turn: Any = None
+
+    @classmethod
+    def at(cls, g: Any, norm: float | None) -> Clipping:
+        if norm is None:
+            return cls()
+        return cls.of(squared_norm(lambda block: g[..., block], blocks(rows_of(g), g.shape[-1])), norm)
+
+    @classmethod
+    def of(cls, square: Any, norm: float) -> Clipping:
+        """From ‖g‖² (…, 1)."""
+        xp = array_namespace(square)
+        length = xp.sqrt(square)
+        scale, one = norm / (length + CLIP_MARGIN), xp.ones_like(length)
+        active = scale.real < 1.0
+        length = xp.where(active, length, one)
+        turn = scale / (length * (length + CLIP_MARGIN))
+        return cls(xp.where(active, scale, one), xp.where(active, turn, 0.0 * turn))
+
+    def value(self, g: Any) -> Any:
+        return g if self.scale is None else self.scale * g
+
+    def slope(self, g: Any, dg: Any, along: Any) -> Any:
+        """The derivative along dg; along = gᵀdg (…, 1) over all coordinates, g and dg may be parts."""
+        return dg if self.scale is None else self.scale * dg - (self.turn * along) * g
+
+
+def clip(g: Any, norm: float | None) -> Any:
+    """g · min(1, c/(‖g‖ + 10⁻⁶)), the norm over the last axis."""
+    return Clipping.at(g, norm).value(g)
+
+
+def clip_slope(g: Any, norm: float | None, dg: Any) -> Any:
+    """The derivative of `clip` at g along dg."""
+    if norm is None:
+        return dg
+    return Clipping.at(g, norm).slope(g, dg, array_namespace(g).sum(g * dg, axis=-1, keepdims=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDStep(StepMap):
+    """d = g + λθ,  b' = μb + κd,  u = b' (Nesterov: d + μb'),  θ' = θ − ηu.
+
+    κ = 1 at the first step and where μ = 0, else 1 − dampening, as in torch. Without momentum there is no slot.
+    """
+
+    momentum: Any = None
+    fresh: Any = 1.0  # κ
+    nesterov: bool = False
+
+    def _increment(self, state: State, g: Any) -> State:
+        change, *slots = self._linear(state, g)
+        return (change, *slots)
+
+    def _tangent(self, state: State, g: Any, dstate: State, dg: Any) -> State:
+        change, *slots = self._linear(dstate, dg)
+        return (dstate[0] + change, *slots)
+
+    def _linear(self, state: State, g: Any) -> State:
+        theta, *slots = state
+        d = g + self.weight_decay * theta
+        if self.momentum is None:
+            return (-self.lr * d,)
+        buffer = self.momentum * slots[0] + self.fresh * d
+        update = d + self.momentum * buffer if self.nesterov else buffer
+        return -self.lr * update, buffer
+
+    def _adjoint(self, state: State, g: Any, cotangent: State) -> tuple[State, Any]:
+        theta, *slots = cotangent
+        update = -self.lr * theta
+        if self.momentum is None:
+            return (theta + self.weight_decay * update,), update
+        buffer = slots[0] + (self.momentum * update if self.nesterov else update)
+        d = self.fresh * buffer + (update if self.nesterov else 0.0)
+        return (theta + self.weight_decay * d, self.momentum * buffer), d
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamStep(StepMap):
+    """m' = β₁m + (1−β₁)d,  v' = β₂v + (1−β₂)d²,  θ' = (1−ηλ)θ − η m̂/(√v̂ + ε),  m̂ = m'/(1−β₁ⁿ), v̂ = v'/(1−β₂ⁿ).
+
+    AdamW (`decoupled`): d = g. Adam: d = g + λθ and no factor 1 − ηλ. AMSGrad takes w' = max(w, v') for v' in v̂.
+    `inside` puts ε inside the root, √(v̂ + ε): smooth at v = 0, no twin in torch.
+    """
+
+    beta1: Any
+    beta2: Any
+    eps: Any
+    correction1: Any  # 1 − β₁ⁿ
+    correction2: Any  # 1 − β₂ⁿ
+    decoupled: bool
+    amsgrad: bool = False
+    inside: bool = False
+
+    @property
+    def _decay(self) -> Any:
+        """∂θ'/∂θ at fixed moments."""
+        return 1 - self.lr * self.weight_decay if self.decoupled else 1.0
+
+    def _moments(self, state: State, g: Any) -> tuple[Any, Any, Any, Any]:
+        """d, m', v' and the second moment in use: v', or AMSGrad's w'."""
+        theta, m, v, *largest = state
+        d = g if self.decoupled else g + self.weight_decay * theta
+        m = self.beta1 * m + (1 - self.beta1) * d
+        v = self.beta2 * v + (1 - self.beta2) * d * d
+        if not self.amsgrad:
+            return d, m, v, v
+        xp = array_namespace(v)
+        return d, m, v, xp.where(v.real > largest[0].real, v, largest[0])
+
+    def _slots(self, m: Any, v: Any, used: Any) -> State:
+        return (m, v, used) if self.amsgrad else (m, v)
+
+    def _increment(self, state: State, g: Any) -> State:
+        _, m, v, used = self._moments(state, g)
+        xp = array_namespace(m)
+        v_hat = used / self.correction2
+        root = xp.sqrt(v_hat + self.eps) if self.inside else xp.sqrt(v_hat) + self.eps
+        change = -self.lr * (m / self.correction1) / root
+        if self.decoupled:
+            change = change - self.lr * self.weight_decay * state[0]
+        return (change, *self._slots(m, v, used))
+
+    def _slopes(self, m: Any, used: Any) -> tuple[Any, Any]:
+        """D = ∂(m̂/(√v̂+ε))/∂m̂ and S = −∂(m̂/(√v̂+ε))/∂v̂ = m̂/(2√v̂(√v̂+ε)²), 0 where v̂ = 0."""
+        xp = array_namespace(m)
+        m_hat, v_hat = m / self.correction1, used / self.correction2
+        if self.inside:
+            d = 1.0 / xp.sqrt(v_hat + self.eps)
+            return d, 0.5 * m_hat * d * d * d
+        root = xp.sqrt(v_hat)
+        d = 1.0 / (root + self.eps)
+        smooth = root != 0
+        return d, xp.where(smooth, 0.5 * m_hat * d * d / xp.where(smooth, root, xp.ones_like(root)), 0.0 * d)
+
+    def _tangent(self, state: State, g: Any, dstate: State, dg: Any) -> State:
+        d, m, v, used = self._moments(state, g)
+        dtheta, dm, dv, *dlargest = dstate
+        dd = dg if self.decoupled else dg + self.weight_decay * dtheta
+        dm = self.beta1 * dm + (1 - self.beta1) * dd
+        dv = self.beta2 * dv + 2 * (1 - self.beta2) * d * dd
+        dused = dv
+        if self.amsgrad:
+            dused = array_namespace(v).where(v.real > state[3].real, dv, dlargest[0])
+        slope_m, slope_v = self._slopes(m, used)
+        change = slope_m / self.correction1 * dm - slope_v / self.correction2 * dused
+        return (self._decay * dtheta - self.lr * change, *self._slots(dm, dv, dused))
+
+    def _adjoint(self, state: State, g: Any, cotangent: State) -> tuple[State, Any]:
+        d, to_m, to_v, *before = self._adjoint_moments(state, g, cotangent)
+        slope = (1 - self.beta1) * to_m + 2 * (1 - self.beta2) * d * to_v
+        theta = self._decay * cotangent[0]
+        if not self.decoupled:
+            theta = theta + self.weight_decay * slope
+        return (theta, self.beta1 * to_m, self.beta2 * to_v, *before), slope
+
+    def _adjoint_slots(self, state: State, g: Any, cotangent: State) -> State:
+        _, to_m, to_v, *before = self._adjoint_moments(state, g, cotangent)
+        return (self.beta1 * to_m, self.beta2 * to_v, *before)
+
+    def _adjoint_moments(self, state: State, g: Any, cotangent: State) -> State:
+        """d, what reaches m' and v' by way of θ' too, and for AMSGrad the adjoint of w."""
+        d, m, v, used = self._moments(state, g)
+        theta, to_m, to_v, *to_largest = cotangent
+        slope_m, slope_v = self._slopes(m, used)
+        to_m = to_m - self.lr * slope_m / self.correction1 * theta
+        to_used = self.lr * slope_v / self.correction2 * theta
+        if not self.amsgrad:
+            return d, to_m, to_v + to_used
+        xp = array_namespace(v)
+        grew, to_used = v.real > state[3].real, to_largest[0] + to_used
+        return d, to_m, to_v + xp.where(grew, to_used, 0.0 * to_used), xp.where(grew, 0.0 * to_used, to_used)

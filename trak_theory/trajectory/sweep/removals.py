@@ -1,0 +1,78 @@
+"""The samples of one batch, each removed by itself: what that changes of the states after it, and of what is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device
+from numpy import ndarray as Array
+
+from trak_theory.trajectory.convention import Convention
+from trak_theory.trajectory.query import as_numpy
+from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.sweep.adjoint import Adjoint
+from trak_theory.trajectory.sweep.blocks import blocks
+from trak_theory.trajectory.sweep.push import Estimator, Moment, push
+
+
+@dataclass(frozen=True, eq=False)
+class Removals:
+    """samples (b,), which step t's batch holds `counts` (b,) times; at most `at_once` per-sample gradients are held."""
+
+    run: Run
+    t: int
+    here: Moment
+    convention: Convention
+    samples: Array
+    counts: Array
+    at_once: int
+
+    @classmethod
+    def of_batch(cls, run: Run, t: int, here: Moment, convention: Convention, at_once: int) -> Removals:
+        batch = run.batches[t]
+        samples, counts = np.unique(batch, return_counts=True)
+        convention.refuse_empty(t, batch, len(batch) - counts.max(), f"sample {samples[counts.argmax()]}")
+        return cls(run, t, here, convention, samples, counts, at_once)
+
+    def linear(self, slope: Any) -> Array:
+        """−⟨ḡ, ξ_i⟩ (b, k) for ḡ (k, p)."""
+        return np.concatenate([self._linear(part, slope) for part in self._parts])
+
+    def exact(self, estimator: Estimator, adjoint: Adjoint, rows: slice, frozen: int) -> Array:
+        """−⟨x̄_{t+1}, δx_{t+1}⟩ − …, (b, rows), for the adjoint's first `frozen` frozen steps."""
+        return np.concatenate([self._exact(part, estimator, adjoint, rows, frozen) for part in self._parts])
+
+    def write_in(self, part: slice, gradient: Any, samples: Any) -> Any:
+        """ξ_i of a part of the samples, from g and their ∇ℓ_i, or any linear function of both."""
+        counts = array_namespace(gradient).asarray(self.counts[part], dtype=gradient.dtype, device=device(gradient))
+        return self.convention.write_in(gradient, samples, counts, len(self.run.batches[self.t]))
+
+    def xi(self, part: slice, gradients: Any) -> Callable[[slice], Any]:
+        """Block of coordinates ↦ ξ (b, block), from ∇ℓ_i (b, p)."""
+        return lambda block: self.write_in(part, self.here.gradient[block], gradients[:, block])
+
+    def gradients(self, part: slice) -> Any:
+        """∇ℓ_i (b, p) of a part of the samples."""
+        return self.run.objective.sample_gradients(self.here.state[0], self.samples[part])
+
+    @cached_property
+    def _held(self) -> Any:
+        return self.gradients(slice(None))
+
+    @property
+    def _parts(self) -> list[slice]:
+        return [slice(first, first + self.at_once) for first in range(0, len(self.samples), self.at_once)]
+
+    def _linear(self, part: slice, slope: Any) -> Array:
+        gradients = self._held if self.at_once >= len(self.samples) else self.gradients(part)
+        return -as_numpy(self.write_in(part, slope @ self.here.gradient, gradients @ slope.T))
+
+    def _exact(self, part: slice, estimator: Estimator, adjoint: Adjoint, rows: slice, frozen: int) -> Array:
+        gradients = self.gradients(part)
+        xi, pieces = self.xi(part, gradients), blocks(*gradients.shape)
+        changes = push(estimator, self.here, adjoint.following[:frozen], xi, pieces)
+        return -as_numpy(sum(adjoint.inner(changed, rows, block) for block, changed in changes))
