@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.auditing.stores.contents import StoreError
 from trak_theory.auditing.stores.files import npy_header, reading
+from trak_theory.errors import StoreError
 
 LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 LARGEST_EXPANSION = 100  # times its compressed size; numbers compress two- or threefold

@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
-
-class StoreError(ValueError):
-    """A store that cannot be read: which file, what was expected, what was found, what to do."""
+from trak_theory.errors import StoreError
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +18,9 @@ class Member:
     features        (n, k) rows x_i = Pᵀφ_i in the package's own scale, memory-mapped where the file allows it
     queries         (q, k) rows x*_j in the same scale; None where the store holds none
     residual        (n,) ∂ℓ/∂f, negative for 1 − p; None where the rows are gradients of the loss, which hold it
-    preconditioned  (n, k) rows x_iᵀ(XᵀX + μI)⁻¹ up to one positive factor, where the package keeps them
+    preconditioned  (n, k) rows x_iᵀ(XᵀX + μI)⁻¹ up to one positive factor a block, where the package keeps them
+
+    With G = (XᵀX + μI)⁻¹ its scores are −r_i x_iᵀGx*_j, and x_iᵀGx*_j where the residual is None.
     """
 
     name: str
@@ -32,21 +32,23 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """What PATH holds. Scores and residuals in the presence sign and as ∂ℓ/∂f, whatever the package's own sign.
+    """What PATH holds, in one sign and one unit whatever the package's own.
 
     package, version   version as the store states it, None where it does not
+    method             trak, influence, or dot product (no Hessian)
     members            models or projections that the scores average; empty where only scores are stored
-    scores             (n, q), presence sign f(with i) − f(without i), of unknown positive scale
+    scores             (n, q), presence sign f(with i) − f(without i), of unknown positive scale; f is the margin, or
+                       minus the query's loss: positive where the point helps the query
     scores_name        of the set of queries that `queries` and `scores` belong to
     sign               +1 or −1: what the stored scores were multiplied by
-    projected          False where the rows are whole gradients
+    projected          False where the rows are whole gradients, None where the store does not tell
     parameters         p, where the store tells it
-    scale_factor       `scale(p)` = scale_factor · √p if `over_root_p` else scale_factor
+    scale_factor       `scale(p)` is scale_factor · √p if `over_root_p`, else scale_factor
     parameter, ridge   name of the package's ridge setting and its value, None where it is not stored
-    unit               ridge in the coordinates of `features` (XᵀX + μI) of one unit of that setting
-    blocks             widths of the diagonal blocks of the kernel, () for one block
-    curvature          (n,) ∂²ℓ/∂f², our own format only
-    learning_rates     (T,), our own format only
+    units              per block, the μ of XᵀX + μI (in the scale of `features`) of one unit of that setting
+    blocks             widths of the diagonal blocks of G, () for a single one
+    curvature          (n,) ∂²ℓ/∂f², in our own format only
+    learning_rates     (T,), in our own format only
     missing            what is not stored, and the option that supplies it
     notes              remarks about this store, one sentence each
     """
@@ -54,17 +56,18 @@ class Store:
     package: str
     path: Path
     version: str | None = None
+    method: str = "trak"
     members: tuple[Member, ...] = ()
     scores: Array | None = field(default=None, repr=False)
     scores_name: str | None = None
     sign: int = 1
-    projected: bool = True
+    projected: bool | None = True
     parameters: int | None = None
     scale_factor: float = 1.0
     over_root_p: bool = False
     parameter: str | None = None
     ridge: float | None = None
-    unit: float = 1.0
+    units: tuple[float, ...] = (1.0,)
     blocks: tuple[int, ...] = ()
     curvature: Array | None = field(default=None, repr=False)
     learning_rates: Array | None = field(default=None, repr=False)
@@ -78,6 +81,7 @@ class Store:
 
     @property
     def queries(self) -> Array | None:
+        """Query rows of the first member."""
         return self.members[0].queries if self.members else None
 
     @property
@@ -92,7 +96,7 @@ class Store:
 
     @property
     def n(self) -> int:
-        known = self.features if self.features is not None else self.scores
+        known = self.scores if self.features is None else self.features
         return 0 if known is None else len(known)
 
     @property
@@ -102,11 +106,11 @@ class Store:
 
     @property
     def dtype(self) -> str | None:
-        known = self.features if self.features is not None else self.scores
+        known = self.scores if self.features is None else self.features
         return None if known is None else str(known.dtype)
 
     def scale(self, parameters: int | None = None) -> float:
-        """The factor by which stored rows are multiplied to be Pᵀφ with E PPᵀ = I (φ itself if not projected)."""
+        """The factor by which stored rows become Pᵀφ with E PPᵀ = I (φ itself if not projected)."""
         if not self.over_root_p:
             return self.scale_factor
         p = parameters if parameters is not None else self.parameters
@@ -116,4 +120,6 @@ class Store:
 
     def projected_ridge(self, value: float, parameters: int | None = None) -> float:
         """μ in the sum convention, for rows in the scale of E PPᵀ = I, of the package's own ridge setting."""
-        return value * self.unit * self.scale(parameters) ** 2
+        if len(self.units) != 1:
+            raise StoreError(f"{self.path}: the kernel has {len(self.blocks)} blocks with a ridge each, see `units`")
+        return value * self.units[0] * self.scale(parameters) ** 2

@@ -13,8 +13,10 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.auditing.stores.archive import read_archive
-from trak_theory.auditing.stores.contents import Member, Store, StoreError
-from trak_theory.auditing.stores.files import checked_rows, checked_vector, read_npy
+from trak_theory.auditing.stores.contents import Member, Store
+from trak_theory.auditing.stores.files import read_npy
+from trak_theory.auditing.stores.values import checked_rows, checked_vector
+from trak_theory.errors import StoreError
 
 REQUIRED = ("features", "queries", "residual")
 OPTIONAL = ("curvature", "scores", "learning_rates", "parameters")
@@ -77,7 +79,7 @@ def _members(path: Path, arrays: dict[str, Array]) -> tuple[tuple[Member, ...], 
     members = []
     for index, (rows, others) in enumerate(zip(stacked, asked, strict=True)):
         weights = residual[index] if residual.ndim == 2 and len(residual) == len(stacked) else residual
-        notes += [*checked_rows(path / "features", rows), *checked_rows(path / "queries", others)]
+        notes += [*checked_rows(path / "features", rows, zeros=False), *checked_rows(path / "queries", others)]
         members.append(Member(str(index), rows, others, checked_vector(path / "residual", weights, len(rows))))
     return tuple(members), notes
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trak_theory.auditing.stores import own, traker
-from trak_theory.auditing.stores.contents import Store, StoreError
+from trak_theory.auditing.stores.contents import Store
 from trak_theory.auditing.stores.files import reading
+from trak_theory.errors import StoreError
 
 
 @dataclass(frozen=True)

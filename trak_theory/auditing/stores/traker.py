@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.auditing.stores.contents import Member, Store, StoreError
+from trak_theory.auditing.stores.contents import Member, Store
 from trak_theory.auditing.stores.files import (
     NO_CHECKSUMS,
-    checked_rows,
-    checked_vector,
     count,
     entry,
     mentions,
     read_json,
     read_npy,
 )
+from trak_theory.auditing.stores.values import checked_rows, checked_vector
+from trak_theory.errors import StoreError
 
 METADATA = "metadata.json"
 MARKS = ("metadata.json with 'JL dimension'", "<model>/grads.mmap")
@@ -144,7 +144,7 @@ def _member(metadata: _Metadata, model: str, experiment: _Experiment | None) -> 
     if (written := int(np.count_nonzero(np.asarray(done) == 1))) < n:
         raise StoreError(f"{folder}: {written} of {n} points were featurised: run featurize for the others")
     features = read_npy(folder / "grads.mmap", (n, k))
-    notes = checked_rows(folder / "grads.mmap", features)
+    notes = checked_rows(folder / "grads.mmap", features, zeros=False)
     preconditioned = read_npy(folder / "features.mmap", (n, k))
     notes += checked_rows(folder / "features.mmap", preconditioned)
     weights = folder / "out_to_loss.mmap"
