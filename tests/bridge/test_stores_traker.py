@@ -17,7 +17,7 @@ def kernel_scores(store, ridge):
     kernel = 0.0
     for member in store.members:
         rows, queries = (np.asarray(array, float) for array in (member.features, member.queries))
-        inverse = np.linalg.inv(rows.T @ rows + ridge * store.units[0] * np.eye(store.k))
+        inverse = np.linalg.inv(rows.T @ rows + ridge * member.units[0] * np.eye(store.k))
         kernel = kernel + rows @ inverse @ queries.T / np.abs(inverse).mean()
     return -store.residual[:, None] * kernel / store.ensemble
 

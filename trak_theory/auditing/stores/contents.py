@@ -19,6 +19,8 @@ class Member:
     queries         (q, k) rows x*_j in the same scale; None where the store holds none
     residual        (n,) ∂ℓ/∂f, negative for 1 − p; None where the rows are gradients of the loss, which hold it
     preconditioned  (n, k) rows x_iᵀ(XᵀX + μI)⁻¹ up to one positive factor a block, where the package keeps them
+    units           per block of G, the μ (in the scale of `features`) of one unit of the package's ridge setting; ()
+                    where that setting is no ridge, or not known
 
     With G = (XᵀX + μI)⁻¹ its scores are −r_i x_iᵀGx*_j, and x_iᵀGx*_j where the residual is None.
     """
@@ -28,6 +30,7 @@ class Member:
     queries: Array | None = field(default=None, repr=False)
     residual: Array | None = field(default=None, repr=False)
     preconditioned: Array | None = field(default=None, repr=False)
+    units: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,6 @@ class Store:
     parameters         p, where the store tells it
     scale_factor       `scale(p)` is scale_factor · √p if `over_root_p`, else scale_factor
     parameter, ridge   name of the package's ridge setting and its value, None where it is not stored
-    units              per block, the μ of XᵀX + μI (in the scale of `features`) of one unit of that setting
     blocks             widths of the diagonal blocks of G, () for a single one
     curvature          (n,) ∂²ℓ/∂f², in our own format only
     learning_rates     (T,), in our own format only
@@ -67,7 +69,6 @@ class Store:
     over_root_p: bool = False
     parameter: str | None = None
     ridge: float | None = None
-    units: tuple[float, ...] = (1.0,)
     blocks: tuple[int, ...] = ()
     curvature: Array | None = field(default=None, repr=False)
     learning_rates: Array | None = field(default=None, repr=False)
@@ -118,8 +119,11 @@ class Store:
             raise StoreError(f"{self.path}: {self.package} divides by √p and does not store p: give --parameters")
         return self.scale_factor * float(np.sqrt(p))
 
-    def projected_ridge(self, value: float, parameters: int | None = None) -> float:
+    def projected_ridge(self, value: float, parameters: int | None = None, *, member: int = 0) -> float:
         """μ in the sum convention, for rows in the scale of E PPᵀ = I, of the package's own ridge setting."""
-        if len(self.units) != 1:
-            raise StoreError(f"{self.path}: the kernel has {len(self.blocks)} blocks with a ridge each, see `units`")
-        return value * self.units[0] * self.scale(parameters) ** 2
+        units = self.members[member].units if self.members else ()
+        if len(units) != 1:
+            raise StoreError(
+                f"{self.path}: no single ridge: {len(units)} blocks of the kernel have one each, see `units`"
+            )
+        return value * units[0] * self.scale(parameters) ** 2

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trak_theory.auditing.stores import own, traker
+from trak_theory.auditing.stores import bergson, dattri, kronfluence, logix, own, traker
 from trak_theory.auditing.stores.contents import Store
 from trak_theory.auditing.stores.files import reading
 from trak_theory.errors import StoreError
@@ -24,6 +24,10 @@ class Reader:
 
 READERS = (
     Reader("traker", traker.matches, traker.read, traker.MARKS),
+    Reader("bergson", bergson.matches, bergson.read, bergson.MARKS),
+    Reader("kronfluence", kronfluence.matches, kronfluence.read, kronfluence.MARKS),
+    Reader("dattri", dattri.matches, dattri.read, dattri.MARKS),
+    Reader("logix", logix.matches, logix.read, logix.MARKS),
     Reader("trak-theory", own.matches, own.read, own.MARKS),
 )
 

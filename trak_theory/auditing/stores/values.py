@@ -67,7 +67,6 @@ def _remarks(path: Path, lengths: Array) -> tuple[str, ...]:
         notes += (f"{path}: {lengths.size - positive.size} of {lengths.size} rows are zero, the first is row {first}",)
     if positive.size and positive.max() > FAR * (typical := float(np.median(positive))):
         row = int(np.argmax(lengths))
-        notes += (
-            f"{path}: row {row} has norm {lengths[row]:.3g}, the median row {typical:.3g}: damaged, or an outlier",
-        )
+        norms = f"row {row} has norm {lengths[row]:.3g}, the median row {typical:.3g}"
+        notes += (f"{path}: {norms}: damaged, or an outlier",)
     return notes
