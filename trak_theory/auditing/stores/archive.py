@@ -18,15 +18,22 @@ LARGEST_EXPANSION = 100  # times its compressed size; numbers compress two- or t
 PIECE = 2**22  # bytes read at a time while a checksum is verified
 
 
-def read_archive(path: Path, required: Collection[str], optional: Collection[str] = ()) -> dict[str, Array]:
+def read_arrays(path: Path, *, required: Collection[str], optional: Collection[str] = ()) -> dict[str, Array]:
     """The named arrays; unknown names are refused, so that a misspelt one is not silently ignored."""
-    with reading(path), zipfile.ZipFile(path) as archive:
+    with reading(path), _opened(path) as archive:
         entries = archive.infolist()
         members = {entry.filename.removesuffix(".npy"): entry for entry in entries}
         if len(members) < len(entries):
             raise StoreError(f"{path}: holds an array twice: {sorted(entry.filename for entry in entries)}")
         _check_names(path, set(members), set(required), {*required, *optional})
         return {name: _member(path, archive, entry) for name, entry in members.items()}
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise StoreError(f"{path} is not a readable .npz file ({error}); write it with numpy.savez") from error
 
 
 def _check_names(path: Path, found: set[str], required: set[str], known: set[str]) -> None:

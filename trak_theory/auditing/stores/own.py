@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.auditing.stores.archive import read_archive
+from trak_theory.auditing.stores.archive import read_arrays
 from trak_theory.auditing.stores.contents import Member, Store
 from trak_theory.auditing.stores.files import read_npy
 from trak_theory.auditing.stores.values import checked_rows, checked_vector
@@ -32,7 +32,7 @@ def read(path: Path, scores: str | None = None) -> Store:
     """The store of a file or folder of this project's own format."""
     if scores is not None:
         raise StoreError(f"{path}: holds one set of scores at most, {scores!r} cannot be chosen")
-    arrays = read_archive(path, REQUIRED, OPTIONAL) if path.is_file() else _folder(path)
+    arrays = read_arrays(path, required=REQUIRED, optional=OPTIONAL) if path.is_file() else _folder(path)
     members, notes = _members(path, arrays)
     n, k = members[0].features.shape
     parameters = _parameters(path, arrays, k)
