@@ -17,7 +17,7 @@ from simulations.engine.store import CorruptError, NoResultsError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-HELPERS = ("__main__", "drawing")
+HELPERS = ("__main__", "drawing", "rivals")
 
 
 @cache

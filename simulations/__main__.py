@@ -1,4 +1,4 @@
-"""Command line of the studies: python -m simulations list | run | status."""
+"""Command line of the studies: python -m simulations list | run | status | claims."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from joblib import cpu_count
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from simulations.engine.runner import Outcome, run
-from simulations.engine.store import Store
+from simulations.engine.store import CorruptError, NoResultsError, Store
 from simulations.engine.study import Study, UnknownStudyError, all_studies, find_study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -93,6 +93,43 @@ def status(name: NameArgument = "all", seed: SeedOption = 0, out: OutOption = Pa
             failed = sum(store.has_failed(cell) for cell in missing)
             counts = f"{len(cells) - len(missing):6} {failed:6} {len(missing) - failed:6}"
             typer.echo(f"{study.name:24} {size.value:5} {counts}")
+
+
+@app.command()
+def claims(
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Folder that the studies wrote.")] = Path("results"),
+    update: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.md", help="Also write the tables into this file, between its marks.", dir_okay=False
+        ),
+    ] = None,
+) -> None:
+    """Check the formulas, judge the studies at their quick size, and print both tables.
+
+    The exit status is 1 when a formula's claim does not hold. Claims of studies say what was measured; those that
+    fail stay in the ledger and are discussed there.
+    """
+    from simulations.findings.ledger import findings_table, judge_all
+    from simulations.findings.page import FORMULA_MARKS, STUDY_MARKS, MarksError, write_between_marks
+    from trak_theory.claims import ledger
+    from trak_theory.cli.claims import SEED, ledger_table
+
+    try:
+        studies = findings_table(judge_all(results))
+    except (NoResultsError, CorruptError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    entries = ledger(seed=SEED)
+    formulas = ledger_table(entries)
+    if update is not None:
+        try:
+            write_between_marks(update, formulas, FORMULA_MARKS)
+            write_between_marks(update, studies, STUDY_MARKS)
+        except MarksError as error:
+            raise typer.BadParameter(str(error), param_hint="--update") from error
+    typer.echo(f"{formulas}\n\n{studies}")
+    raise typer.Exit(int(not all(entry.holds for entry in entries)))
 
 
 def _studies(name: str) -> list[Study]:

@@ -163,7 +163,7 @@ def test_a_finished_cell_forgets_its_failure(tmp_path):
     assert record["params"] == CELL.params
     assert record["seed"] == 7
     assert record["error"] == "ValueError: not today"
-    assert "test_scripts_store.py" in record["traceback"]
+    assert "test_store.py" in record["traceback"]
     assert store.has_failed(CELL)
     assert not store.is_done(CELL)
     store.write(CELL, encode(CELL, ROWS, MADE_BY))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.errors import RankDeficientError
 from trak_theory.glm.minimise import Minimum, Objective, minimise
@@ -25,25 +26,25 @@ class GLM:
 
     features Φ (n, p); targets y (n,); loss a name (squared, logistic, poisson, huber) or a `Loss`; ridge λ one
     value or (p,), 0 for an unpenalised intercept; weights w (n,) ≥ 0, default 1. Sum convention: doubling every
-    weight and the ridge leaves θ̂ as it is.
+    weight and the ridge leaves θ̂ unchanged.
     """
 
     def __init__(
         self,
-        features: Any,
-        targets: Any,
+        features: ArrayLike,
+        targets: ArrayLike,
         *,
         loss: str | Loss = "squared",
-        ridge: Any = 0.0,
-        weights: Any = None,
+        ridge: ArrayLike = 0.0,
+        weights: ArrayLike | None = None,
     ) -> None:
         self.features = real_array("features", features, 2)
         self.targets = real_array("targets", targets, 1)
         self.loss = as_loss(loss)
         n, p = self.features.shape
         self.ridge = ridge_array(ridge, p)
-        weights = np.ones(n) if weights is None else real_array("weights", weights, 1)
-        self.weights = non_negative("weights", weights)
+        given = np.ones(n) if weights is None else real_array("weights", weights, 1)
+        self.weights = non_negative("weights", given)
         for name, array in (("targets", self.targets), ("weights", self.weights)):
             if array.shape != (n,):
                 raise ValueError(f"{name} has {array.size} values for n = {n} rows of features")
@@ -51,12 +52,12 @@ class GLM:
             raise ValueError("one training point only: leaving it out leaves nothing; at least 2 are needed")
         self.loss.check(self.targets)
 
-    @staticmethod
-    def from_sklearn(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None) -> GLM:
+    @classmethod
+    def from_sklearn(cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> GLM:
         """The GLM that a fitted scikit-learn estimator minimises; see `trak_theory.glm.sklearn`."""
         from trak_theory.glm.sklearn import translate
 
-        return translate(estimator, X, y, sample_weight)
+        return cls(**translate(estimator, X, y, sample_weight))
 
     def fit(self, *, tol: float = 1e-10) -> Fit:
         """The minimiser, by Newton's method to the rounding floor.
@@ -114,7 +115,7 @@ class Fit:
         gradient = self.glm.features.T @ self.residual + self.glm.ridge * self.coef
         return float(np.linalg.norm(gradient))
 
-    def linearize(self, queries: Any) -> Linearization:
+    def linearize(self, queries: ArrayLike) -> Linearization:
         """The fitted model at its optimum, with query rows (q, p)."""
-        queries = query_array(queries, self.glm.features.shape[1])
-        return Linearization(self.glm.features, self.residual, self.curvature, self.glm.ridge, queries)
+        rows = query_array(queries, self.glm.features.shape[1])
+        return Linearization(self.glm.features, self.residual, self.curvature, self.glm.ridge, rows)

@@ -20,7 +20,7 @@ from trak_theory.attribution import (
     trak_mean_factors,
     trak_over_models,
 )
-from trak_theory.errors import RankDeficientError
+from trak_theory.errors import RankDeficientError, require
 from trak_theory.glm.model import GLM, Fit
 from trak_theory.linearization import Linearization, unit_curvature
 from trak_theory.loo.exact import LeaveOneOut, leave_one_out
@@ -65,6 +65,7 @@ class Ladder:
 
     def plot(self) -> Figure:
         """Relative error and Kendall's τ of every rung against the exact influence, with standard errors."""
+        require("matplotlib")
         from matplotlib.figure import Figure
 
         rows = [row for row in self.table() if row["against"] == "exact"]

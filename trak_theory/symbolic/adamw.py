@@ -1,5 +1,4 @@
-"""AdamW, coordinate by coordinate: the update, its Jacobian (the matrices D and S) and what a finite "
-"push adds.
+"""AdamW, coordinate by coordinate: the update, its Jacobian (the matrices D and S) and what a finite push adds.
 
 Everything in AdamW but the gradient is elementwise, so that one coordinate is the whole map. m, v, θ are the state
 before the step, t the number of updates after it.
@@ -30,8 +29,7 @@ def update() -> dict[str, Any]:
 
 @cache
 def scaling() -> dict[str, Any]:
-    """D = 1/(√v̂ + ε) and S = m̂/(2√v̂ (√v̂ + ε)²) with m̂, v̂ the corrected moments after the step (S = "
-    "0 at v̂ = 0)."""
+    """D = 1/(√v̂ + ε) and S = m̂/(2√v̂ (√v̂ + ε)²) with m̂, v̂ the corrected moments after the step (S = 0 at v̂ = 0)."""
     root = sp.sqrt(update()["v"] / SECOND_CORRECTION)
     return {"D": 1 / (root + eps), "S": update()["m"] / FIRST_CORRECTION / (2 * root * (root + eps) ** 2)}
 
@@ -78,8 +76,7 @@ def write_in() -> dict[str, Any]:
 
 @cache
 def write_in_closed_form() -> dict[str, Any]:
-    """The same in D and S: θ gains the cross term of δm and δv, the curvature of D in v̂, and δv's own "
-    "second order."""
+    """The same in D and S: θ gains the cross term of δm and δv, the curvature of D in v̂, and δv's own second order."""
     D, S = scaling()["D"], scaling()["S"]
     root = sp.sqrt(update()["v"] / SECOND_CORRECTION)
     first = (1 - beta1) * xi / FIRST_CORRECTION  # δm̂

@@ -30,8 +30,7 @@ class LossFormula:
         return sp.diff(self.definition, f, order)
 
     def self_concordance(self) -> Any:
-        """M₃ = sup_f |ℓ‴|/ℓ″, the largest of the limits and the stationary values; it does not depend on "
-        "y."""
+        """M₃ = sup_f |ℓ‴|/ℓ″, the largest of the limits and the stationary values; it does not depend on y."""
         ratio = sp.simplify(self.stable[3] / self.stable[2]).subs(y, 0)
         stationary = [ratio.subs(f, point) for point in sp.solve(sp.diff(ratio, f), f)]
         ends = [sp.limit(ratio, f, end) for end in (-sp.oo, sp.oo)]

@@ -1,5 +1,4 @@
-"""Two-layer network f = aᵀσ(Wx + b) + c: gradient, Hessian blocks and linearisation remainder for a "
-"generic σ."""
+"""Two-layer network f = aᵀσ(Wx + b) + c: gradient, Hessian blocks and linearisation remainder for a generic σ."""
 
 from __future__ import annotations
 
@@ -69,8 +68,7 @@ def _numeric_blocks(activation: Any) -> dict[str, Callable[..., Any]]:
 
 
 def gradient(parameters: tuple[Array, Array, Array, float], inputs: Array, activation: Any) -> Array:
-    """∂f/∂(a, W, b, c) at one input x (d,); parameters a (m,), W (m, d), b (m,), c. Shape (m + md + m + "
-    "1,)."""
+    """∂f/∂(a, W, b, c) at one input x (d,); parameters a (m,), W (m, d), b (m,), c. Shape (m + md + m + 1,)."""
     outer, weights, bias, _ = parameters
     value, slope = (_of_units(name, outer, weights @ inputs + bias, activation) for name in ("df/da", "df/dw"))
     return np.concatenate([value, np.outer(slope, inputs).ravel(), slope, [1.0]])

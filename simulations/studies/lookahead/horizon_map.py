@@ -7,7 +7,8 @@ from typing import Any
 from numpy.random import Generator
 
 from simulations.engine.study import Params, Rows, Study, grid
-from simulations.workloads.selection_tasks import KEEP, Setting, setting
+from simulations.workloads.selection_setting import KEEP, Setting
+from simulations.workloads.selection_tasks import setting
 from trak_theory.trajectory import AdamW, Task
 
 DECAY = 0.01

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.random import Generator
 
 from simulations.engine.study import Params, Rows, Study, grid
-from simulations.workloads.selection_tasks import BATCH, KEEP, Setting, setting
+from simulations.workloads.selection_setting import BATCH, KEEP, Setting
+from simulations.workloads.selection_tasks import setting
 from trak_theory.trajectory import AdamW, Optimizer, Selection, select
 from trak_theory.trajectory.run import advance
 

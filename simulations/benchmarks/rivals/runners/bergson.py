@@ -9,8 +9,8 @@ from typing import Any
 from numpy import ndarray as Array
 
 from simulations.benchmarks.rivals.contract import serve
-from simulations.benchmarks.rivals.runners.torch_network import torch
-from simulations.benchmarks.rivals.runners.torch_run import data, start
+from simulations.benchmarks.rivals.runners.shared.torch_network import torch
+from simulations.benchmarks.rivals.runners.shared.torch_run import data, start
 
 magic: Any = import_module("bergson.magic.trainer")
 torchopt: Any = import_module("torchopt")

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy import ndarray as Array
 
-from simulations.benchmarks.rivals.runners.torch_network import torch
+from simulations.benchmarks.rivals.runners.shared.torch_network import torch
 
 
 def start(arrays: dict[str, Array]) -> Any:

@@ -1,12 +1,16 @@
-"""One figure from the benchmark's tables: LDS on networks, and Spearman on trajectories."""
+"""This project beside released packages: LDS on networks, and Spearman on trajectories.
+
+`python -m paper_figures.rivals FOLDER` draws it from the tables that `python -m simulations.benchmarks rivals` wrote.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import typer
 from matplotlib.figure import Figure
 
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, style
@@ -14,12 +18,9 @@ from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, style
 OWN, OTHER = COLOURS[0], COLOURS[1]
 
 
-def draw(folder: Path) -> Path | None:
-    """FOLDER/rivals.pdf, .png, .csv and .txt from network.csv and trajectory.csv, if both are there."""
-    files = [folder / f"{name}.csv" for name in ("network", "trajectory")]
-    if not all(file.exists() for file in files):
-        return None
-    network, trajectory = map(pd.read_csv, files)
+def draw(folder: Path) -> list[Path]:
+    """FOLDER/rivals.pdf, .png, .csv and .txt from network.csv and trajectory.csv."""
+    network, trajectory = (pd.read_csv(folder / f"{name}.csv") for name in ("network", "trajectory"))
     with style():
         figure = Figure(figsize=(PAGE, 4.8), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
@@ -30,8 +31,7 @@ def draw(folder: Path) -> Path | None:
         _rows(right, trajectory, "group", "Spearman", "Spearman with retraining")
         plotted = pd.concat([network.assign(part="network"), trajectory.assign(part="trajectory")])
         columns = ["part", "network", "learning rate", "method", "setting", "LDS", "Spearman", "s.e."]
-        paths = Drawing(figure, plotted[[c for c in columns if c in plotted]], CAPTION).save("rivals", folder)
-    return paths[0]
+        return Drawing(figure, plotted[[c for c in columns if c in plotted]], CAPTION).save("rivals", folder)
 
 
 CAPTION = (
@@ -68,3 +68,17 @@ def _rows(axis: Any, frame: pd.DataFrame, group: str, value: str, label: str) ->
     axis.set_xlabel(label)
     axis.grid(axis="x")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=1 + len(groups) // 4)
+
+
+def main(folder: Annotated[Path, typer.Argument(help="Tables of the benchmark.")] = Path("results/rivals")) -> None:
+    """Draw FOLDER/rivals.pdf and .png."""
+    try:
+        paths = draw(folder)
+    except FileNotFoundError as error:
+        typer.echo(f"{error.filename} is not there: run python -m simulations.benchmarks rivals first", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(", ".join(map(str, paths)))
+
+
+if __name__ == "__main__":
+    typer.run(main)
