@@ -159,21 +159,56 @@ def test_a_ridge_that_was_not_written_down_is_recovered(path, ridges):
     store = recognise(path)
     member = store.members[0]
     expected = [0.05 * unit for unit in member.units] if ridges is None else ridges
-    found = recovered_ridges(member, store.blocks)
+    found = member.recovered
     np.testing.assert_allclose([ridge.value for ridge in found], expected, rtol=1e-4)
     assert all(ridge.misfit < 1e-4 for ridge in found)
 
 
 def test_a_ridge_of_zero_in_half_precision_is_zero_to_within_its_error():
-    (found,) = recovered_ridges(recognise(TRAKER / "half").members[0])
+    (found,) = recognise(TRAKER / "half").members[0].recovered
     assert abs(found.value) < 4 * found.se
     assert found.se < 2e-3
 
 
 def test_rows_that_are_no_product_with_the_inverse_do_not_fit():
     """The control of the two above."""
-    store = recognise(TRAKER / "single")
-    shuffled = np.random.default_rng(0).permutation(np.asarray(store.members[0].preconditioned))
-    member = type(store.members[0])("0", store.features, preconditioned=shuffled)
-    (found,) = recovered_ridges(member)
+    member = recognise(TRAKER / "single").members[0]
+    shuffled = np.random.default_rng(0).permutation(np.asarray(member.preconditioned))
+    (found,) = recovered_ridges(member.features, shuffled)
     assert found.misfit > 0.9
+
+
+def exchanged(path, first, second):
+    content = (path / first).read_bytes()
+    (path / first).write_bytes((path / second).read_bytes())
+    (path / second).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("0/grads.mmap", "1/grads.mmap", "features.mmap is not grads.mmap times an inverse"),
+        ("0/features.mmap", "1/features.mmap", "scores differ by"),
+        ("0/queries_grads.mmap", "1/queries_grads.mmap", "scores differ by"),
+    ],
+)
+def test_files_of_two_models_that_were_exchanged_are_named(first, second, message, tmp_path):
+    """Nothing but the numbers tells: same sizes, same types."""
+    copy = shutil.copytree(TRAKER / "ensemble", tmp_path / "store")
+    exchanged(copy, first, second)
+    assert any(message in note for note in recognise(copy).notes)
+
+
+def test_a_bergson_index_of_another_projection_seed_is_refused(tmp_path):
+    """It differs in no setting that the index records, only in its numbers."""
+    copy = shutil.copytree(BERGSON / "ensemble", tmp_path / "store")
+    exchanged(copy, "checkpoint_0/index/gradients.bin", "checkpoint_1/index/gradients.bin")
+    with pytest.raises(StoreError, match="index/ is not the run's"):
+        recognise(copy)
+
+
+def test_stores_as_written_raise_no_remark_of_damage():
+    paths = [TRAKER / name for name in ("single", "ensemble", "half")]
+    paths += [BERGSON / name for name in ("trak", "ensemble", "score")]
+    for path in [*paths, DATTRI / "logra", LOGIX / "full", LOGIX / "lora", KRONFLUENCE / "digits" / "scores_all"]:
+        assert not [note for note in recognise(path).notes if "differ" in note or "not grad" in note or "norm" in note]

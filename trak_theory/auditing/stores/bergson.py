@@ -13,7 +13,7 @@ The query index of a run holds x*ᵀ(XᵀX/n + c λ̄ I)⁻¹, which is undone h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ from numpy import ndarray as Array
 
 from trak_theory.auditing.stores.bergson_files import Config, Index, config_of, index_of, score_matrix
 from trak_theory.auditing.stores.chunks import mean_eigenvalues
-from trak_theory.auditing.stores.contents import Member, Store
+from trak_theory.auditing.stores.contents import Member, Store, mean_residual
 from trak_theory.auditing.stores.files import NO_CHECKSUMS, mentions, read_npy
+from trak_theory.auditing.stores.recovery import MISFIT, score_mismatch, tolerance
 from trak_theory.auditing.stores.values import checked_rows, checked_vector
 from trak_theory.errors import StoreError
 from trak_theory.numerics.gram import blocked_gram
@@ -91,39 +92,55 @@ def _index_only(path: Path) -> Store:
 
 def _run(path: Path, folder: Path) -> Store:
     config = config_of(folder, required=folder.exists())
-    checkpoints = sorted(path.glob("checkpoint_*"), key=lambda sub: (len(sub.name), sub.name))
     scores, notes = score_matrix(folder) if folder.exists() else (None, ())
     sign = config.sign(folder) if scores is not None else 1
-    parts = [_part(sub, folder) for sub in checkpoints or [path]]
-    present = [part for part in parts if part is not None]
-    if present and len(present) < len(parts):
-        raise StoreError(f"{path}: {len(present)} of {len(parts)} checkpoints have an index/: build the others too")
-    if scores is None and not present:
+    parts = _parts(path, folder)
+    if scores is None and not parts:
         raise StoreError(f"{path}: neither index/ nor scores/ is there")
-    for part in present:
+    for part in parts:
         _check_shapes(path, part.member, scores)
         notes += part.notes
-    first = present[0] if present else None
-    weights = (folder / "trak_weights.npy").exists()
-    return Store(
-        package="bergson",
+    if scores is not None and all(part.factor is not None for part in parts):
+        notes += _mismatch(path, scores, parts)
+    return replace(
+        _described(config, parts[0] if parts else None),
         path=path,
-        version=config.version,
-        method="trak" if weights else config.method,
-        members=tuple(part.member for part in present),
+        method="trak" if (folder / "trak_weights.npy").exists() else config.method,
+        members=tuple(part.member for part in parts),
         scores=scores if sign == 1 or scores is None else -scores,
         scores_name=folder.name,
         sign=sign,
-        projected=config.projected if first is None else first.index.projected,
-        parameters=first.index.rows.shape[1] if first and not first.index.projected else None,
-        scale_factor=1.0 if first is None else first.index.scale_factor,
-        over_root_p=False if first is None else first.index.over_root_p,
-        parameter="damping_factor",
-        ridge=None if first is None else first.damping.value,
-        blocks=() if first is None or len(first.blocks) == 1 else first.blocks,
-        missing={} if present else {"features": INDEX_MISSING},
         notes=(*notes, *config.notes, NO_CHECKSUMS),
     )
+
+
+def _described(config: Config, part: _Part | None) -> Store:
+    """A store with what the configuration and the index say, and no numbers yet."""
+    described = Store(package="bergson", path=Path(), version=config.version, parameter="damping_factor")
+    if part is None:
+        return replace(described, projected=config.projected, missing={"features": INDEX_MISSING})
+    return replace(
+        described,
+        projected=part.index.projected,
+        parameters=None if part.index.projected else part.index.rows.shape[1],
+        scale_factor=part.index.scale_factor,
+        over_root_p=part.index.over_root_p,
+        ridge=part.damping.value,
+        blocks=part.blocks if len(part.blocks) > 1 else (),
+    )
+
+
+def _mismatch(path: Path, scores: Array, parts: list[_Part]) -> tuple[str, ...]:
+    """Scores are features · query rows (· (1 − p)/mean |n G|) as stored: an index of another run is refused."""
+    factors = [(part.member.features, part.factor) for part in parts if part.factor is not None]
+    if not factors:
+        return ()
+    found = score_mismatch(scores, factors, mean_residual([part.member for part in parts]))
+    message = f"scores differ by {found:.2g} of the largest from features times queries"
+    if found > MISFIT:
+        raise StoreError(f"{path}: {message}: index/ is not the run's (model, data, projection), or files are damaged")
+    allowed = tolerance(str(factors[0][0].dtype), factors[0][0].shape[1])
+    return () if found <= allowed else (f"{path}: {message}: damaged, or of another precision",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,13 +151,22 @@ class _Part:
     index: Index
     damping: _Damping
     blocks: tuple[int, ...]
+    factor: Array | None  # query rows as stored, over trak_scale
     notes: tuple[str, ...]
 
 
-def _part(path: Path, final: Path) -> _Part | None:
+def _parts(path: Path, folder: Path) -> list[_Part]:
+    checkpoints = sorted(path.glob("checkpoint_*"), key=lambda sub: (len(sub.name), sub.name)) or [path]
+    present = [sub for sub in checkpoints if _is_index(sub / "index")]
+    if present and len(present) < len(checkpoints):
+        raise StoreError(
+            f"{path}: {len(present)} of {len(checkpoints)} checkpoints have an index/: build the others too"
+        )
+    return [_part(sub, folder) for sub in present]
+
+
+def _part(path: Path, final: Path) -> _Part:
     folder = path / "index"
-    if not _is_index(folder):
-        return None
     index = index_of(folder)
     notes = checked_rows(folder / "gradients.bin", index.rows, zeros=False) + index.notes
     n, width = index.rows.shape
@@ -150,9 +176,24 @@ def _part(path: Path, final: Path) -> _Part | None:
     config = config_of(path / "query") if (path / "query").exists() else Config(None, ())
     damping = _damping(config)
     blocks = index.blocks or (width,)
-    queries, remarks = _queries(path / "query", index, config, damping, blocks)
+    stored, remarks = _stored_queries(path / "query", index)
+    queries = None
+    if stored is not None:
+        queries, more = _raw_queries(path / "query", stored, index.rows, config, damping, blocks)
+        remarks += more
     member = Member(path.name, index.rows, queries, residual, units=damping.units(index.rows, blocks))
-    return _Part(member, index, damping, blocks, notes + remarks)
+    return _Part(member, index, damping, blocks, _factor(path, stored), notes + remarks)
+
+
+def _factor(path: Path, stored: Array | None) -> Array | None:
+    """Query rows over trak_scale, where there is one."""
+    file = path / "scores" / "trak_scale.npy"
+    if stored is None or not file.exists():
+        return stored
+    scale = float(read_npy(file, ())[()])
+    if not 0 < scale < np.inf:
+        raise StoreError(f"{file}: expected a positive number, found {scale}")
+    return np.asarray(stored, np.float64) / scale
 
 
 def _damping(config: Config) -> _Damping:
@@ -167,20 +208,24 @@ def _damping(config: Config) -> _Damping:
     return _Damping(float(value), kind == "absolute_damped_inverse", None)
 
 
-def _queries(
-    folder: Path, index: Index, config: Config, damping: _Damping, blocks: tuple[int, ...]
-) -> tuple[Array | None, tuple[str, ...]]:
+def _stored_queries(folder: Path, index: Index) -> tuple[Array | None, tuple[str, ...]]:
     if not _is_index(folder):
         return None, (f"{folder}: no query index, only the training gradients were read",)
     found = index_of(folder)
     if found.sizes != index.sizes or found.settings != index.settings:
         raise StoreError(f"{folder}: projected as {found.settings}, the index as {index.settings}: rebuild one of them")
-    notes = checked_rows(folder / "gradients.bin", found.rows)
+    return found.rows, checked_rows(folder / "gradients.bin", found.rows)
+
+
+def _raw_queries(
+    folder: Path, stored: Array, rows: Array, config: Config, damping: _Damping, blocks: tuple[int, ...]
+) -> tuple[Array | None, tuple[str, ...]]:
+    """Query gradients x*: the stored rows, or those with the inverse undone."""
     if not config.whitened:
-        return found.rows, notes
+        return stored, ()
     if damping.value is None:
-        return None, (*notes, f"{damping.note}: query gradients cannot be recovered")
-    return _unwhitened(found.rows, index.rows, damping, blocks), notes
+        return None, (f"{folder}: {damping.note}: query gradients cannot be recovered",)
+    return _unwhitened(stored, rows, damping, blocks), ()
 
 
 def _unwhitened(queries: Array, rows: Array, damping: _Damping, blocks: tuple[int, ...]) -> Array:

@@ -22,7 +22,7 @@ from trak_theory.auditing.stores.files import (
 from trak_theory.auditing.stores.values import checked_rows
 from trak_theory.errors import StoreError
 
-LARGEST_YAML = 2**20  # bytes
+LARGEST_YAML = 2**16  # bytes; a configuration has three thousand
 SETTINGS = ("projection_dim", "projection_type", "projection_scale", "projection_target", "projection_version")
 OLD = (
     "projection version 1, of bergson before 2.0: its matrices came from PyTorch's generators and cannot be drawn "
@@ -204,7 +204,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     with reading(path):
         if (size := file_size(path)) > LARGEST_YAML:
             raise StoreError(f"{path}: {size} bytes of configuration, at most {LARGEST_YAML} are read")
-        content = yaml.safe_load(path.read_bytes())
+        content = yaml.safe_load(path.read_bytes())  # not the C loader: deep nesting ends the process there
     if not isinstance(content, dict):
         raise StoreError(f"{path}: expected names and values, found {type(content).__name__}")
     return content

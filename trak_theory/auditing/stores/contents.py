@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.errors import StoreError
+
+
+class RecoveredRidge(NamedTuple):
+    """μ of XᵀX + μI in the scale of the stored rows, the standard error of the fit, and its relative residual.
+
+    misfit is about the precision of the stored numbers (1e-5, half precision 2e-2) if the rows are what they should be,
+    and near 1 if they are of another model, or if XᵀX was singular in the precision it was inverted in.
+    """
+
+    value: float
+    se: float
+    misfit: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +35,7 @@ class Member:
     preconditioned  (n, k) rows x_iᵀ(XᵀX + μI)⁻¹ up to one positive factor a block, where the package keeps them
     units           per block of G, the μ (in the scale of `features`) of one unit of the package's ridge setting; ()
                     where that setting is no ridge, or not known
+    recovered       per block of G, the μ that `features` and `preconditioned` tell; () without the latter
 
     With G = (XᵀX + μI)⁻¹ its scores are −r_i x_iᵀGx*_j, and x_iᵀGx*_j where the residual is None.
     """
@@ -31,6 +46,13 @@ class Member:
     residual: Array | None = field(default=None, repr=False)
     preconditioned: Array | None = field(default=None, repr=False)
     units: tuple[float, ...] = (1.0,)
+    recovered: tuple[RecoveredRidge, ...] = ()
+
+
+def mean_residual(members: Sequence[Member]) -> Array | None:
+    """(n,) mean of the residuals that are there."""
+    found = [member.residual for member in members if member.residual is not None]
+    return np.asarray(np.mean(found, 0, dtype=np.float64)) if found else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +110,7 @@ class Store:
     @property
     def residual(self) -> Array | None:
         """Mean over members, as the packages that average take it."""
-        found = [member.residual for member in self.members if member.residual is not None]
-        return np.asarray(np.mean(found, 0, dtype=np.float64)) if found else None
+        return mean_residual(self.members)
 
     @property
     def ensemble(self) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from numpy import ndarray as Array
 
 from trak_theory.auditing.stores.chunks import joined, mean_eigenvalues, scores_beside
-from trak_theory.auditing.stores.contents import Member, Store
+from trak_theory.auditing.stores.contents import Member, RecoveredRidge, Store
 from trak_theory.auditing.stores.files import (
     BFLOAT16,
     NO_CHECKSUMS,
@@ -26,13 +26,14 @@ from trak_theory.auditing.stores.files import (
     read_json,
     read_raw,
 )
+from trak_theory.auditing.stores.recovery import MISFIT, recovered_ridges
 from trak_theory.auditing.stores.values import checked_rows
 from trak_theory.errors import StoreError
 
 METADATA = "batch_metadata.json"
 MARKS = ("batch_metadata.json with grad/chunk_gradients_*.mmap",)
 MISSING = {
-    "ridge": "--ridge: damping is not stored; it can be recovered from ifvp",
+    "ridge": "--ridge: damping is not stored; `recovered` is what ifvp tells, block by block",
     "queries": "queries in features.npz: the projected gradients of the queries are not stored",
 }
 
@@ -51,17 +52,23 @@ def read(path: Path, scores: str | None = None) -> Store:
     batches = _batch_sizes(file, content, n)
     features = _rows(path / "grad", "gradients", batches, blocks)
     notes = checked_rows(path / "grad", features, zeros=False)
-    preconditioned = None
+    preconditioned: Array | None = None
+    recovered: tuple[RecoveredRidge, ...] = ()
     if (path / "ifvp").is_dir() and any((path / "ifvp").iterdir()):
         preconditioned = _rows(path / "ifvp", "ifvp", batches, blocks)
         notes += checked_rows(path / "ifvp", preconditioned)
+        recovered = recovered_ridges(features, preconditioned, tuple(width for width in blocks if width))
+        if max(ridge.misfit for ridge in recovered) > MISFIT:
+            notes += (f"{path}: ifvp is not grad times an inverse: of another run, or damaged",)
     scores_found, missing = scores_beside(path, n)
     blocks = tuple(width for width in blocks if width)
+    units = mean_eigenvalues(features, blocks)
+    member = Member("0", features, preconditioned=preconditioned, units=units, recovered=recovered)
     return Store(
         package="dattri",
         path=path,
         method="influence",
-        members=(Member("0", features, preconditioned=preconditioned, units=mean_eigenvalues(features, blocks)),),
+        members=(member,),
         scores=scores_found,
         parameter="damping",
         blocks=blocks,

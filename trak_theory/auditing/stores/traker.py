@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.auditing.stores.contents import Member, Store
+from trak_theory.auditing.stores.contents import Member, Store, mean_residual
 from trak_theory.auditing.stores.files import (
     NO_CHECKSUMS,
     count,
@@ -24,13 +24,15 @@ from trak_theory.auditing.stores.files import (
     read_json,
     read_npy,
 )
+from trak_theory.auditing.stores.recovery import MISFIT, recovered_ridges, score_mismatch, tolerance
 from trak_theory.auditing.stores.values import checked_rows, checked_vector
 from trak_theory.errors import StoreError
 
 METADATA = "metadata.json"
+MISMATCH = "files are damaged or of two runs, or other models were averaged"
 MARKS = ("metadata.json with 'JL dimension'", "<model>/grads.mmap")
 MISSING = {
-    "ridge": "--ridge: lambda_reg (0 by default) is not stored; it can be recovered from features.mmap",
+    "ridge": "--ridge: lambda_reg (0 by default) is not stored; `recovered` is what features.mmap tells",
     "parameters": "--parameters: the number p of parameters is not stored",
     "seed": "projector_seed is not stored; no option needs it",
 }
@@ -67,12 +69,14 @@ def read(path: Path, scores: str | None = None) -> Store:
         member, remarks = _member(metadata, model, experiment)
         members.append(member)
         notes += remarks
+    found = _scores(metadata, experiment)
+    notes += _mismatch(path, found, members)
     k, unprojected = metadata.k, metadata.matrix == "na"
     return Store(
         package="traker",
         path=path,
         members=tuple(members),
-        scores=_scores(metadata, experiment),
+        scores=found,
         scores_name=None if experiment is None else experiment.name,
         projected=not unprojected,
         parameters=k if unprojected else None,
@@ -156,7 +160,22 @@ def _member(metadata: _Metadata, model: str, experiment: _Experiment | None) -> 
         file = folder / f"{experiment.name}_grads.mmap"
         queries = read_npy(file, (experiment.queries, k))
         notes += checked_rows(file, queries)
-    return Member(model, features, queries, residual, preconditioned), notes
+    recovered = recovered_ridges(features, preconditioned)
+    if recovered[0].misfit > MISFIT:
+        other = "of another model, damaged, or XᵀX was singular in that precision and the scores are rounding noise"
+        notes += (f"{folder}: features.mmap is not grads.mmap times an inverse: {other}",)
+    return Member(model, features, queries, residual, preconditioned, recovered=recovered), notes
+
+
+def _mismatch(path: Path, scores: Array | None, members: list[Member]) -> tuple[str, ...]:
+    """A remark where the scores are not features.mmap · queries · (1 − p), as traker multiplies them."""
+    factors = [(m.preconditioned, m.queries) for m in members if m.preconditioned is not None and m.queries is not None]
+    if scores is None or not factors:
+        return ()
+    found = score_mismatch(scores, factors, mean_residual(members))
+    if found <= tolerance(str(scores.dtype), factors[0][0].shape[1]):
+        return ()
+    return (f"{path}: scores differ by {found:.2g} of the largest from what the stored features give: {MISMATCH}",)
 
 
 def _scores(metadata: _Metadata, experiment: _Experiment | None) -> Array | None:
