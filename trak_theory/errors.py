@@ -73,3 +73,7 @@ class DeadNetworkError(ValueError):
 
 class UnsupportedError(ValueError):
     """A model or a loop that a trajectory cannot describe."""
+
+
+class StoreError(ValueError):
+    """A store that cannot be read: which file, what was expected, what was found, what to do."""
