@@ -13,7 +13,7 @@ from joblib import Parallel, cpu_count, delayed
 
 import paper_figures
 from paper_figures.drawing.style import style
-from simulations.engine.store import CorruptError, NoResultsError
+from simulations.engine.reading import ResultsError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -60,7 +60,7 @@ def _draw(name: str, results: Path, out: Path) -> tuple[list[Path], str]:
     try:
         with style():
             return import_module(figure_modules()[name]).draw(results).save(name, out), ""
-    except (NoResultsError, CorruptError) as error:
+    except ResultsError as error:
         return [], str(error)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from simulations.engine.store import NoResultsError, Store
+from simulations.engine.reading import NoResultsError
+from simulations.engine.store import Store
 from simulations.engine.study import canonical, find_study, module_of
 from simulations.findings import MODULES, all_findings
 from simulations.findings.finding import Judged
