@@ -118,9 +118,7 @@ def _expectation(tasks: Sequence[Task], jobs: int | None) -> str:
     return f"{len(tasks)} cells to compute, about {duration_text(seconds)} on one core{share}"
 
 
-def _compute_all(
-    tasks: Sequence[Task], store: Store, jobs: int, dask: str | None, announce: Say
-) -> Iterator[Finished]:
+def _compute_all(tasks: Sequence[Task], store: Store, jobs: int, dask: str | None, announce: Say) -> Iterator[Finished]:
     if not tasks:
         return
     tasks = sorted(tasks, key=_shortness)  # the workers end together where the last are short

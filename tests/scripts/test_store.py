@@ -223,7 +223,9 @@ def test_rows_of_other_code_are_refused_with_the_reason_unless_told(tmp_path):
     study = toy_study([first.params, second.params])
     assert [store.state(cell, CODE) for cell in (first, second)] == ["fresh", "stale"]
     reason = f"1 of 2 cells are stale (other source; numpy 1.0, here {np.__version__})"
-    with pytest.raises(StaleError, match=re.escape(f"toy: {reason}") + ".*python -m simulations run toy .*--keep-stale"):
+    with pytest.raises(
+        StaleError, match=re.escape(f"toy: {reason}") + ".*python -m simulations run toy .*--keep-stale"
+    ):
         store.load(study)
     with reading(keep_stale=True) as rules:
         assert len(store.load(study)) == 4
