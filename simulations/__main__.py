@@ -1,4 +1,4 @@
-"""Command line of the studies: python -m simulations list | run | status | claims."""
+"""Command line of the studies: python -m simulations list | run | status | claims | unpack."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from joblib import cpu_count
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from simulations.engine.evidence import QUICK, pack, unpack
 from simulations.engine.progress import duration_text
 from simulations.engine.reading import ResultsError
 from simulations.engine.runner import Outcome, run
@@ -113,39 +114,55 @@ def status(name: NameArgument = "all", seed: SeedOption = 0, out: OutOption = Pa
 
 @app.command()
 def claims(
-    results: Annotated[Path, typer.Option(metavar="DIR", help="Folder that the studies wrote.")] = Path("results"),
+    out: OutOption = Path("results"),
+    seed: SeedOption = 0,
+    keep_stale: KeepStaleOption = False,
     update: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.md", help="Also write the tables into this file, between its marks.", dir_okay=False
+            metavar="FILE.md", help="Write the tables into this page, and the rows they rest on beside.", dir_okay=False
         ),
     ] = None,
+    evidence: Annotated[Path, typer.Option(help="Where these rows go.", dir_okay=False)] = QUICK,
 ) -> None:
     """Check the formulas, judge the studies at their quick size, and print both tables.
 
-    The exit status is 1 when a formula's claim does not hold. Claims of studies say what was measured; those that
-    fail stay in the ledger and are discussed there.
+    The exit status is 1 when a formula's claim does not hold or results are missing or stale. Claims of studies say
+    what was measured; those that fail stay in the ledger and are discussed there.
     """
-    from simulations.findings.ledger import findings_table, judge_all
-    from simulations.findings.page import FORMULA_MARKS, STUDY_MARKS, MarksError, write_between_marks
+    from simulations.findings.ledger import findings_table, judge_all, made_from
+    from simulations.findings.page import MarksError, write_page
     from trak_theory.claims import ledger
     from trak_theory.cli.claims import SEED, ledger_table
 
+    store = Store(out)
     try:
-        studies = findings_table(judge_all(results))
+        judged = judge_all(store, seed=seed, keep_stale=keep_stale)
     except ResultsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     entries = ledger(seed=SEED)
-    formulas = ledger_table(entries)
-    if update is not None:
+    formulas, studies = ledger_table(entries), findings_table(judged)
+    typer.echo(f"{studies}\n\n{formulas}")
+    if judged.missing:
+        typer.echo(f"not complete in {out}: {', '.join(judged.missing)}; python -m simulations run all", err=True)
+    elif update is not None:
+        pack(store, [cell for study in all_studies() for cell in study.cells("quick", seed)], evidence)
         try:
-            write_between_marks(update, formulas, FORMULA_MARKS)
-            write_between_marks(update, studies, STUDY_MARKS)
+            write_page(update, studies=studies, formulas=formulas, made_from=made_from(), evidence=evidence)
         except MarksError as error:
             raise typer.BadParameter(str(error), param_hint="--update") from error
-    typer.echo(f"{formulas}\n\n{studies}")
-    raise typer.Exit(int(not all(entry.holds for entry in entries)))
+    raise typer.Exit(int(bool(judged.missing) or not all(entry.holds for entry in entries)))
+
+
+@app.command("unpack")
+def unpack_evidence(out: OutOption = Path("results"), evidence: Annotated[Path, typer.Option()] = QUICK) -> None:
+    """Put the rows that the repository ships, those behind its claims, into a folder as if they were computed here."""
+    try:
+        typer.echo(f"{unpack(evidence, Store(out))} cells in {out}")
+    except ResultsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
 
 
 def _studies(name: str) -> list[Study]:

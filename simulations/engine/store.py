@@ -123,6 +123,9 @@ class Store:
     def _remedy(self, study: Study) -> str:
         return f"compute them with: python -m simulations run {study.name} --out {self.out}"
 
+    def path(self, cell: Cell) -> Path:
+        return self._path(cell, "parquet")
+
     def _path(self, cell: Cell, suffix: str) -> Path:
         return self.out / cell.study / f"{cell.key}.{suffix}"
 
