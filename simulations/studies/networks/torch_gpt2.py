@@ -20,7 +20,7 @@ DIFFERENCE = 1e-6
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 STARTS = ("warm", "fresh moments", "scratch")
 QUICK = [
-    *grid(start=["warm"], learning_rate=[1e-4, 3e-3], replicate=range(3)),
+    *grid(start=["warm"], learning_rate=[1e-4], replicate=range(3)),
     *grid(start=["scratch"], learning_rate=[3e-3], replicate=range(2)),
 ]
 FULL = grid(start=STARTS, learning_rate=RATES, replicate=range(5))
