@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 from trak_theory.errors import UnsupportedError
 from trak_theory.torch_bridge.objective import TorchObjective
-from trak_theory.torch_bridge.recorder import TrajectoryRecorder
+from trak_theory.torch_bridge.recording.recorder import TrajectoryRecorder
 from trak_theory.trajectory.run import Run
 
 
@@ -75,7 +75,7 @@ class TrajectoryCallback(TrainerCallback):
         return self._recorder.run()
 
     def _before_forward(self, module: Any, args: Any, named: dict[str, Any]) -> None:
-        training = module.training and torch.is_grad_enabled() and self.objective.model.in_own_hands
+        training = module.training and torch.is_grad_enabled() and self.objective.model.uses_own_parameters
         if training and self._recorder is not None:
             if self._name not in named:
                 raise UnsupportedError(

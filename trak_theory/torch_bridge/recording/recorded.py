@@ -64,6 +64,8 @@ def recipe(optimizer: torch.optim.Optimizer, model: FlatModule, clip_norm: float
     places = {id(value): model.places[name] for name, value in model.parameters.items()}
     groups = []
     for group in optimizer.param_groups:
+        if not group["params"]:  # the Trainer makes a group without decay even where nothing is in it, as under LoRA
+            continue
         own = [places[id(value)] for value in group["params"]]
         # Schedulers keep notes of their own beside the optimiser's settings.
         settings = {name: _number(value) for name, value in group.items() if name in optimizer.defaults}
