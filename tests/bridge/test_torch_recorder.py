@@ -250,8 +250,9 @@ def test_a_trainer_is_recorded_with_its_own_order_schedule_and_accumulation(tmp_
         Trainer(model, settings, train_dataset=rows, callbacks=[TrajectoryCallback(few)]).train()
     for option, value, message in (
         ("bf16", True, "mixed precision"),
-        ("neftune_noise_alpha", 1.0, "leave them out"),
-        ("optim_args", "x=1", "leave them out"),
+        ("neftune_noise_alpha", 1.0, "adds noise to the embeddings; leave it out"),
+        ("optim_args", "x=1", "changes the optimiser; leave it out"),
+        ("gradient_checkpointing", True, "set it to False"),
     ):
         before = getattr(settings, option)
         setattr(settings, option, value)

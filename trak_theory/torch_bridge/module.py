@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -93,7 +94,9 @@ class FlatModule:
         """
         if not self.one_by_one:
             try:
-                return vmap(function, chunk_size=at_once)(*arrays)
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "There is a performance drop")  # a rule that vmap lacks
+                    return vmap(function, chunk_size=at_once)(*arrays)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:
@@ -173,7 +176,7 @@ def differentiable_kernels(recurrent: bool) -> Iterator[None]:
     try:
         with sdpa_kernel(SDPBackend.MATH):
             if recurrent:
-                with mkldnn.flags(enabled=False), cudnn.flags(enabled=False):
+                with mkldnn.flags(False, None, None), cudnn.flags(enabled=False):
                     yield
             else:
                 yield

@@ -22,11 +22,12 @@ from trak_theory.torch_bridge.refusals import check_module
 from trak_theory.trajectory.convention import Convention
 from trak_theory.trajectory.optimizer.recipes import SGD
 from trak_theory.trajectory.query import loss_query
-from trak_theory.trajectory.run import batch_weights, mean_weights
+from trak_theory.trajectory.run import batch_weights, mean_gradient, mean_weights
 from trak_theory.trajectory.selection.lookahead import segment
 from trak_theory.trajectory.sweep.reverse import Settings, reverse_sweep
 
 SAMPLES = 4
+PRECISION = 2e-3  # of a gradient in float32, where bfloat16 inside gives about 1e-2
 DOUBLE_BELOW = 2**27  # numbers in the module; larger ones are not copied to float64
 # Lengths of the differences, relative to ‖θ‖ (kinks ask for short ones, float32 inside the model for long ones), and
 # the tolerance of a Hessian-vector product: in float64, and in the model's own dtype.
@@ -179,13 +180,23 @@ def _check_curvature(objective: TorchObjective, batch: Array) -> None:
     double = sum(value.numel() for value in objective.model.module.parameters()) < DOUBLE_BELOW
     if double and theta.dtype != torch.float64:
         try:
-            objective.gradient(theta.double(), batch, mean_weights(objective, theta.double(), batch))
+            _check_precision(objective, batch, theta)
         except RuntimeError:  # the module makes tensors of a dtype of its own
             double = False
     if double:
         theta = theta.double()
     _compare_curvature(objective, batch, theta, *(DOUBLE if double else OWN))
     objective.model.forget_casts()
+
+
+def _check_precision(objective: TorchObjective, batch: Array, theta: Tensor) -> None:
+    own, double = (mean_gradient(objective, at, batch).double() for at in (theta, theta.double()))
+    off = _off(own - double, double)
+    if off > PRECISION:
+        raise UnsupportedError(
+            f"in {str(theta.dtype).removeprefix('torch.')} the gradient is {off:.2g} away from the one in float64: forward "
+            "computes in a lower precision inside (autocast, half, bfloat16); take that out"
+        )
 
 
 def _compare_curvature(

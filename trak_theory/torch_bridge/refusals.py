@@ -62,7 +62,9 @@ def _batch_statistics(part: nn.Module) -> Iterator[str]:
 
 
 def _embeddings(part: nn.Module) -> Iterator[str]:
-    if not isinstance(part, nn.Embedding | nn.EmbeddingBag):
+    if isinstance(part, nn.EmbeddingBag):
+        yield "has no second derivative in torch; use Embedding and sum or average over the bag in forward"
+    if not isinstance(part, nn.Embedding):
         return
     if part.sparse:
         yield "has sparse gradients, which no trajectory holds; build it with sparse=False"
