@@ -1,4 +1,4 @@
-"""Newton's method for F(θ) = Σ w_i ℓ_i(φ_iᵀθ) + ½ Σ λ_j θ_j², and the proof when no minimiser exists."""
+"""Newton's method for F(θ) = Σ w_i ℓ_i(o_i + φ_iᵀθ) + ½ Σ λ_j θ_j², and the proof when no minimiser exists."""
 
 from __future__ import annotations
 
@@ -27,17 +27,22 @@ class ConvergenceError(RuntimeError):
 
 @dataclass(frozen=True)
 class Objective:
-    """F in given coordinates. features (n, m), ridge (m,), weights (n,)."""
+    """F in given coordinates. features (n, m), ridge (m,), weights (n,), offset o (n,) or 0."""
 
     loss: Loss
     features: Array
     targets: Array
     weights: Array
     ridge: Array
+    offset: Array | float = 0.0
+
+    def outputs(self, theta: Array) -> Array:
+        """f_i = o_i + φ_iᵀθ (n,)."""
+        return self.offset + self.features @ theta
 
     def value(self, theta: Array) -> float:
         with np.errstate(over="ignore", invalid="ignore"):  # inf is the value, far out
-            losses = self.loss.value(self.targets, self.features @ theta)
+            losses = self.loss.value(self.targets, self.outputs(theta))
             total = self.weights @ np.where(self.weights > 0, losses, 0.0) + 0.5 * self.ridge @ theta**2
         return float(total)
 
@@ -48,18 +53,18 @@ class Objective:
         return self.weights * self.loss.curvature(self.targets, outputs)
 
     def gradient(self, theta: Array) -> Array:
-        return self.features.T @ self.residual(self.features @ theta) + self.ridge * theta
+        return self.features.T @ self.residual(self.outputs(theta)) + self.ridge * theta
 
     def factor(self, theta: Array) -> Array:
         """Upper triangular R with RᵀR = ∇²F(θ)."""
-        return hessian_factor(self.features, self.curvature(self.features @ theta), self.ridge)
+        return hessian_factor(self.features, self.curvature(self.outputs(theta)), self.ridge)
 
     def decrement_rounding(self, theta: Array, factor: Array) -> float:
         """An allowance for what rounding of the gradient alone adds to ‖∇F‖_{H⁻¹}.
 
         Eight units in the last place of the root sum of squares of all its terms.
         """
-        squares = self.features.T**2 @ self.residual(self.features @ theta) ** 2 + (self.ridge * theta) ** 2
+        squares = self.features.T**2 @ self.residual(self.outputs(theta)) ** 2 + (self.ridge * theta) ** 2
         inverse = solve_triangular(factor, np.eye(len(factor)), trans="T", check_finite=False)
         return 8 * EPS * float(np.sqrt((inverse**2 @ squares).sum()))
 
@@ -92,7 +97,7 @@ def _newton(objective: Objective, start: Array, tol: float) -> Minimum:
         whitened = solve_triangular(factor, gradient, trans="T", check_finite=False)
         decrement = float(np.linalg.norm(whitened))
         step = -solve_triangular(factor, whitened, check_finite=False)
-        outputs, change = objective.features @ theta, objective.features @ step
+        outputs, change = objective.outputs(theta), objective.features @ step
         scale = max(1.0, float(np.abs(outputs).max()))
         left = float(np.abs(change).max()) / scale
         stalled = stalled + 1 if decrement > 0.5 * smallest else 0

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class GLM:
-    """min_θ Σ_i w_i ℓ(y_i, φ_iᵀθ) + ½ Σ_j λ_j θ_j².
+    """min_θ Σ_i w_i ℓ(y_i, f_i) + ½ Σ_j λ_j θ_j²,   f_i = o_i + φ_iᵀθ.
 
     features Φ (n, p); targets y (n,); loss a name (squared, logistic, poisson, huber) or a `Loss`; ridge λ one
-    value or (p,), 0 for an unpenalised intercept; weights w (n,) ≥ 0, default 1. Sum convention: doubling every
-    weight and the ridge leaves θ̂ as it is.
+    value or (p,), 0 for an unpenalised intercept; weights w (n,) ≥ 0, default 1; offset o (n,), the known part of
+    the outputs, default 0. Sum convention: doubling every weight and the ridge leaves θ̂ unchanged.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class GLM:
         loss: str | Loss = "squared",
         ridge: Any = 0.0,
         weights: Any = None,
+        offset: Any = None,
     ) -> None:
         self.features = real_array("features", features, 2)
         self.targets = real_array("targets", targets, 1)
@@ -43,7 +44,8 @@ class GLM:
         self.ridge = ridge_array(ridge, p)
         weights = np.ones(n) if weights is None else real_array("weights", weights, 1)
         self.weights = non_negative("weights", weights)
-        for name, array in (("targets", self.targets), ("weights", self.weights)):
+        self.offset = np.zeros(n) if offset is None else real_array("offset", offset, 1)
+        for name, array in (("targets", self.targets), ("weights", self.weights), ("offset", self.offset)):
             if array.shape != (n,):
                 raise ValueError(f"{name} has {array.size} values for n = {n} rows of features")
         if n == 1:
@@ -57,6 +59,13 @@ class GLM:
 
         return translate(estimator, X, y, sample_weight)
 
+    @staticmethod
+    def from_statsmodels(results: Any) -> GLM:
+        """The GLM that statsmodels' results minimise; see `trak_theory.glm.statsmodels`."""
+        from trak_theory.glm.statsmodels import translate
+
+        return translate(results)
+
     def fit(self, *, tol: float = 1e-10) -> Fit:
         """The minimiser, by Newton's method to the rounding floor.
 
@@ -69,13 +78,15 @@ class GLM:
                 f"p = {p} coefficients, n = {n} points and ridge 0: no unique minimiser; add a ridge"
             )
         space = row_space(self.features, self.ridge)
-        objective = Objective(self.loss, space.features, self.targets, self.weights, space.ridge)
+        objective = Objective(self.loss, space.features, self.targets, self.weights, space.ridge, self.offset)
         return Fit(self, objective, space, minimise(objective, np.zeros(space.features.shape[1]), tol=tol))
 
     def objective(self) -> GLMObjective:
         """The per-sample losses w_i ℓ(y_i, φ_iᵀθ) for `trajectory.train`; no ridge: decay belongs to the optimiser."""
         from trak_theory.trajectory.objective import GLMObjective
 
+        if self.offset.any():
+            raise ValueError("the trajectory objective has no offset: add it as a feature, or train without it")
         return GLMObjective(self.features, self.targets, self.weights, self.loss)
 
 
@@ -83,7 +94,7 @@ class GLM:
 class Fit:
     """A fitted GLM.
 
-    coef θ̂ (p,); outputs f_i = φ_iᵀθ̂ (n,); residual r = w ∂ℓ/∂f (n,); curvature d = w ∂²ℓ/∂f² (n,);
+    coef θ̂ (p,); outputs f_i = o_i + φ_iᵀθ̂ (n,); residual r = w ∂ℓ/∂f (n,); curvature d = w ∂²ℓ/∂f² (n,);
     gradient_norm ‖∇F(θ̂)‖₂, the certificate of the optimum.
     """
 
@@ -98,7 +109,7 @@ class Fit:
 
     @cached_property
     def outputs(self) -> Array:
-        return self.space.features @ self.minimum.theta
+        return self.objective.outputs(self.minimum.theta)
 
     @cached_property
     def residual(self) -> Array:

@@ -155,6 +155,7 @@ def subset_models(glm: GLM, queries: Any, *, count: int, fraction: float = 0.5, 
             loss=glm.loss,
             ridge=glm.ridge * fraction,
             weights=glm.weights * chosen,
+            offset=glm.offset,
         ).fit()
         residual = glm.weights * glm.loss.residual(glm.targets, part.outputs)
         curvature = glm.weights * glm.loss.curvature(glm.targets, part.outputs)
