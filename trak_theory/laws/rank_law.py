@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.laws.channels import Channel
 from trak_theory.laws.design import Design
-from trak_theory.laws.gaussian_pair import ScoreLaw
+from trak_theory.laws.gaussian_pair import NOTHING_SHARED, ScoreLaw, Sharing
 from trak_theory.laws.kernel_limit import KernelLimit, kernel_limit
+from trak_theory.laws.sparse_design import check_density, sparse_scales, sparse_sharing
 from trak_theory.laws.state_evolution import StateEvolution, state_evolution
 from trak_theory.losses import Loss
 from trak_theory.numerics.checks import non_negative, positive_count, real_array
 
+Kind = Literal["gaussian", "sparse"]
 FEW_DEGREES_OF_FREEDOM = 10.0
 FEW_TOP_POINTS = 40
 
@@ -55,6 +57,8 @@ def rank_law(
     spectrum: Any = None,
     scales: Any = None,
     top: float = 0.1,
+    kind: Kind = "gaussian",
+    density: float | None = None,
 ) -> RankLaw:
     """The agreement to expect between TRAK and exact leave-one-out influence on a random design; nothing is fitted.
 
@@ -70,6 +74,15 @@ def rank_law(
     large. Raises ValueError where no law applies (k ≥ min(n, p) with μ = 0), ConvergenceError where no state is found.
     Source: ours.
     """
+    if kind not in get_args(Kind):
+        raise ValueError(f"unknown kind of rows {kind!r}: choose one of {get_args(Kind)}")
+    if kind == "gaussian" and density is not None:
+        raise ValueError(f'density = {density} has no meaning for Gaussian rows: use kind = "sparse"')
+    if kind == "sparse":
+        if spectrum is not None or scales is not None:
+            raise ValueError('kind = "sparse" has independent entries of one variance: no spectrum, no scales')
+        density = check_density(n, p, density)
+        scales = sparse_scales(p, density)
     state = state_evolution(
         n=n,
         p=p,
@@ -81,13 +94,22 @@ def rank_law(
         spectrum=spectrum,
         scales=scales,
     )
-    return rank_law_of(state, k=k, projected_ridge=projected_ridge, ensemble=ensemble, top=top)
+    return rank_law_of(state, k=k, projected_ridge=projected_ridge, ensemble=ensemble, top=top, density=density)
 
 
 def rank_law_of(
-    state: StateEvolution, *, k: int, projected_ridge: float = 0.0, ensemble: int = 1, top: float = 0.1
+    state: StateEvolution,
+    *,
+    k: int,
+    projected_ridge: float = 0.0,
+    ensemble: int = 1,
+    top: float = 0.1,
+    density: float | None = None,
 ) -> RankLaw:
-    """The law of one (k, μ, J), from a state that many of them may share; see `rank_law`."""
+    """The law of one (k, μ, J), from a state that many of them may share; see `rank_law`.
+
+    density: of sparse rows, whose state has the scales of `sparse_scales`.
+    """
     k, ensemble = positive_count("k", k), positive_count("ensemble", ensemble)
     ridge = float(non_negative("projected_ridge", real_array("projected_ridge", projected_ridge, 0)))
     if not 0 < top < 0.5:
@@ -97,12 +119,29 @@ def rank_law_of(
     overlaps = _overlaps(state, kernel, ensemble)
     points = state.points
     size = np.abs(points.residual) * points.scale
-    law = ScoreLaw(size, 1.0 / (1.0 + points.scale**2 * kernel.e2), points.weight, overlaps.correlation)
-    first = ScoreLaw(size, 1.0 - points.leverage, points.weight, 1.0)
+    shared, same = _sharing(state, kernel, overlaps, density)
+    law = ScoreLaw(size, 1.0 / (1.0 + points.scale**2 * kernel.e2), points.weight, overlaps.correlation, shared)
+    first = ScoreLaw(size, 1.0 - points.leverage, points.weight, 1.0, same)
     return RankLaw(
         *_measures(law, overlaps.slope, top),
         influence=RankLaw(*_measures(first, 1.0, top)),
         warnings=state.warnings + _warnings(state, kernel.spare, top),
+    )
+
+
+def _sharing(
+    state: StateEvolution, kernel: KernelLimit, overlaps: Overlaps, density: float | None
+) -> tuple[Sharing, Sharing]:
+    """What a row shares with its query, for truth against TRAK and for truth against the influence function."""
+    if density is None:
+        return NOTHING_SHARED, NOTHING_SHARED
+    p = state.design.p
+    truth = state.eta**2 / (p * overlaps.truth)
+    estimate = kernel.e2**2 / (p * overlaps.estimate)
+    between = state.eta * kernel.e2 / (p * overlaps.between)
+    return (
+        sparse_sharing(p, density, truth=truth, estimate=estimate, between=between),
+        sparse_sharing(p, density, truth=truth, estimate=truth, between=truth),
     )
 
 
