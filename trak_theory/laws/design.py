@@ -41,6 +41,11 @@ class Design:
     def signal(self) -> float:
         return float(np.sqrt((self.eigenvalues * self.energies).sum()))
 
+    @property
+    def dimension(self) -> float:
+        """(tr Σ)²/tr Σ²."""
+        return float((self.counts @ self.eigenvalues) ** 2 / (self.counts @ self.eigenvalues**2))
+
     def rough(self) -> Design:
         """The same with a short rule for the scales."""
         nodes, weights = gauss_rule(np.log(self.scales), self.scale_weights, FEW_SCALES)
@@ -68,7 +73,7 @@ def design_of(*, n: Any, p: Any, signal: Any, spectrum: Any = None, scales: Any 
         distinct[used],
         np.bincount(place)[used].astype(float),
         np.bincount(place, squares)[used],
-        *_scale_rule(scales),
+        *scale_rule(scales),
     )
 
 
@@ -82,7 +87,7 @@ def _squared_coordinates(signal: Any, eigenvalues: Array) -> Array:
     return coordinates**2
 
 
-def _scale_rule(scales: Any) -> tuple[Array, Array]:
+def scale_rule(scales: Any) -> tuple[Array, Array]:
     """Gauss rule for the law of c, in log c: scales may span decades."""
     if scales is None:
         return np.ones(1), np.ones(1)

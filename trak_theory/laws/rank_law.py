@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.laws.channels import Channel
 from trak_theory.laws.design import Design
 from trak_theory.laws.gaussian_pair import NOTHING_SHARED, ScoreLaw, Sharing
 from trak_theory.laws.kernel_limit import KernelLimit, kernel_limit
+from trak_theory.laws.premises import OTHER_DIMENSION, RowPremises, row_premises
 from trak_theory.laws.sparse_design import check_density, sparse_scales, sparse_sharing
-from trak_theory.laws.state_evolution import StateEvolution, state_evolution
+from trak_theory.laws.state_evolution import StateEvolution, replace_scales, state_evolution
 from trak_theory.losses import Loss
 from trak_theory.numerics.checks import non_negative, positive_count, real_array
 
 Kind = Literal["gaussian", "sparse"]
 FEW_DEGREES_OF_FREEDOM = 10.0
 FEW_TOP_POINTS = 40
+NOTABLE = 0.012  # change of Kendall that spread and kurtosis of rows must predict for a warning: see study `premises`
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def rank_law(
     top: float = 0.1,
     kind: Kind = "gaussian",
     density: float | None = None,
+    rows: ArrayLike | None = None,
 ) -> RankLaw:
     """The agreement to expect between TRAK and exact leave-one-out influence on a random design; nothing is fitted.
 
@@ -69,6 +73,10 @@ def rank_law(
 
         I = A G₁, T = A G₂/(1 + c²e₂), A = c|r|:  corr(G₁, G₂) = ρ = q₁₂/√(q₁₁v);  of equal scale
         Pearson = ρ    Kendall = (2/π) asin ρ, whatever the residuals    slope = q₁₂/(q₁₁(1 + e₂))
+
+    kind "sparse": independent entries, non-zero with probability `density` and normal where they are; their norms and
+    what they share with a query (`sparse_sharing`) lower Kendall. rows (m, p): a sample of the features, whose spread
+    and kurtosis (`row_premises`) are compared with the design; a warning says what Kendall they would have.
 
     Exact as n, p, k → ∞ in proportion; at finite n the error is O(1/√n), and `warnings` name the cases in which it is
     large. Raises ValueError where no law applies (k ≥ min(n, p) with μ = 0), ConvergenceError where no state is found.
@@ -94,7 +102,35 @@ def rank_law(
         spectrum=spectrum,
         scales=scales,
     )
-    return rank_law_of(state, k=k, projected_ridge=projected_ridge, ensemble=ensemble, top=top, density=density)
+    law = rank_law_of(state, k=k, projected_ridge=projected_ridge, ensemble=ensemble, top=top, density=density)
+    if rows is None:
+        return law
+    measured = row_premises(rows)
+    likely = rank_law_of(
+        replace_scales(state, measured.scales),
+        k=k,
+        projected_ridge=projected_ridge,
+        ensemble=ensemble,
+        top=top,
+        density=min(1.0, 3 / measured.kurtosis),
+    )
+    return replace(law, warnings=law.warnings + _row_warnings(state.design, measured, law, likely))
+
+
+def _row_warnings(design: Design, measured: RowPremises, law: RankLaw, likely: RankLaw) -> tuple[str, ...]:
+    warnings = []
+    ratio = measured.dimension / design.dimension
+    if not 1 / OTHER_DIMENSION < ratio < OTHER_DIMENSION:
+        warnings.append(
+            f"the rows have effective dimension {measured.dimension:.3g}, the spectrum says {design.dimension:.3g}: "
+            "centre them, or give the eigenvalues of their covariance"
+        )
+    if abs(likely.kendall - law.kendall) > NOTABLE:
+        warnings.append(
+            f"rows of kurtosis {measured.kurtosis:.3g} and spread {measured.spread:.2g} (of squared norms) lower "
+            f"Kendall to about {likely.kendall:.3f}: sparse or heavy-tailed features; use conditional_rank_law"
+        )
+    return tuple(warnings)
 
 
 def rank_law_of(

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 from numpy import ndarray as Array
-from scipy.special import roots_genlaguerre
 from scipy.stats import binom, gamma
 
 from trak_theory.laws.gaussian_pair import Sharing
 from trak_theory.numerics.quadrature import gauss_rule
 
 QUANTILES = 1_000
-SHARED_NODES, NODES_OF_A_COUNT = 12, 8
+SHARED_NODES, QUANTILES_OF_A_COUNT = 12, 24
 NEGLIGIBLE = 1e-12
 FEW_ENTRIES = 10.0  # non-zero entries of a row or a column, below which the law is not a number
 
@@ -61,8 +60,8 @@ def sparse_sharing(p: int, density: float, *, truth: float, estimate: float, bet
 
 
 def _square_rule(count: int, chance: float) -> tuple[Array, Array]:
-    """Nodes and weights of χ² with `count` degrees of freedom, of total mass `chance`."""
+    """Quantiles of χ² with `count` degrees of freedom, of total mass `chance`."""
     if count == 0:
         return np.zeros(1), np.full(1, chance)
-    nodes, weights = roots_genlaguerre(NODES_OF_A_COUNT, count / 2 - 1)
-    return 2 * nodes, chance * weights / weights.sum()
+    levels = (np.arange(QUANTILES_OF_A_COUNT) + 0.5) / QUANTILES_OF_A_COUNT
+    return 2 * gamma.ppf(levels, count / 2), np.full(levels.size, chance / levels.size)
