@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray as Array
 
+from trak_theory.errors import RankDeficientError
 from trak_theory.glm.minimise import Minimum, Objective, minimise
 from trak_theory.linearization import Linearization
 from trak_theory.losses import Loss, as_loss
 from trak_theory.numerics.checks import non_negative, query_array, real_array, ridge_array
-from trak_theory.numerics.whitening import RankDeficientError, RowSpace, row_space
+from trak_theory.numerics.whitening import RowSpace, row_space
 
 if TYPE_CHECKING:
     from trak_theory.trajectory.objective import GLMObjective
@@ -107,9 +108,9 @@ class Fit:
     def coef(self) -> Array:
         return self.space.lift(self.minimum.theta)
 
-    @cached_property
+    @property
     def outputs(self) -> Array:
-        return self.objective.outputs(self.minimum.theta)
+        return self.minimum.outputs
 
     @cached_property
     def residual(self) -> Array:

@@ -101,7 +101,7 @@ def _offset(model: Any, kind: str) -> Array | None:
 def _check_stationary(glm: GLM, params: Array, kind: str) -> None:
     """Raise where a Newton step from `params` would still move an output noticeably."""
     objective = Objective(glm.loss, glm.features, glm.targets, glm.weights, glm.ridge, glm.offset)
-    outputs = objective.outputs(params)
+    outputs = objective.at(params).outputs
     root = np.sqrt(objective.curvature(outputs))
     # Least squares: a design of deficient rank, which statsmodels fits by a pseudo-inverse, is refused by fit().
     pull = np.divide(objective.residual(outputs), root, out=np.zeros_like(root), where=root > 0)

@@ -3,9 +3,10 @@
 Both are seen in inner products alone, so that no basis is preferred. For rows x = c Σ^½ z with independent coordinates
 z_a of kurtosis κ, and effective dimension p_e = (tr Σ)²/tr Σ²,
 
-    (E‖x‖²)²/E(x·x′)² = p_e     E cos⁴/(E cos²)² = 3 + (κ² − 3)/p_e     Var‖x‖²/(E‖x‖²)² = Var c² + (κ − 1)/p_e  (E c² = 1)
+    (E‖x‖²)²/E(x·x′)² = p_e     E cos⁴/(E cos²)² = 3 + (κ² − 3)/p_e     Var‖x‖²/(E‖x‖²)² = Var c² + (κ − 1)/p_e
 
-over pairs of rows x, x′; cosines, so that long rows do not count as kurtosis. Gaussian coordinates have κ = 3, sparse ones 3/density.
+over pairs of rows x, x′ with E c² = 1; cosines, so that long rows do not count as kurtosis. Gaussian coordinates have
+κ = 3, sparse ones 3/density.
 """
 
 from __future__ import annotations

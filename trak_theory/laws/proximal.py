@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.special import wrightomega
 
-from trak_theory.glm.minimise import ConvergenceError
+from trak_theory.errors import ConvergenceError
 from trak_theory.losses import Loss, Poisson, Squared
 from trak_theory.numerics.whitening import EPS
 

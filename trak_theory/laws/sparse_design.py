@@ -48,7 +48,7 @@ def sparse_sharing(p: int, density: float, *, truth: float, estimate: float, bet
     truth, estimate, between: the share of the diagonal in q₁₁, v and q₁₂. Var t = 3(1 − δ)/(δ²p): what the query's own
     norm adds to the variance of the χ² is common to all points and shrunk away.
     """
-    counts = np.arange(int(round(density * p)) + 1)
+    counts = np.arange(round(density * p) + 1)
     chances = binom.pmf(counts, counts[-1], density)
     counts, chances = counts[chances > NEGLIGIBLE], chances[chances > NEGLIGIBLE]
     parts = [_square_rule(int(count), chance) for count, chance in zip(counts, chances, strict=True)]

@@ -10,7 +10,7 @@ from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 from scipy.optimize import root
 
-from trak_theory.glm.minimise import ConvergenceError
+from trak_theory.errors import ConvergenceError
 from trak_theory.laws.channels import Channel, channel_of
 from trak_theory.laws.design import Design, design_of, scale_rule
 from trak_theory.laws.state_equations import FINEST, Equations, TrainingPoints

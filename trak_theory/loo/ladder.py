@@ -20,11 +20,11 @@ from trak_theory.attribution import (
     trak_mean_factors,
     trak_over_models,
 )
+from trak_theory.errors import RankDeficientError
 from trak_theory.glm.model import GLM, Fit
 from trak_theory.linearization import Linearization, unit_curvature
 from trak_theory.loo.exact import LeaveOneOut, leave_one_out
 from trak_theory.numerics.agreement import agreement
-from trak_theory.numerics.whitening import RankDeficientError
 from trak_theory.projection.matrices import Sketch
 
 if TYPE_CHECKING:

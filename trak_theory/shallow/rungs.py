@@ -11,9 +11,9 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from trak_theory.attribution import newton, trak, trak_kernel
+from trak_theory.errors import RankDeficientError
 from trak_theory.linearization import unit_curvature
 from trak_theory.loo.ladder import Ladder
-from trak_theory.numerics.whitening import RankDeficientError
 from trak_theory.projection.matrices import Sketch
 from trak_theory.shallow.kernel_machines import (
     BlockLinearization,

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray as Array
 
+from trak_theory.errors import IndefiniteHessianError
 from trak_theory.shallow.model import ShallowFit
 from trak_theory.shallow.objective import Objective
 from trak_theory.shallow.outputs import tangent
 from trak_theory.shallow.queries import Queries
-from trak_theory.shallow.solve import IndefiniteHessianError, cholesky
+from trak_theory.shallow.solve import cholesky
 from trak_theory.shallow.truth import without
 
 TRUSTED = 0.1  # ratio of the series' second term to its first up to which two terms are a prediction

@@ -12,7 +12,7 @@ from numpy import ndarray as Array
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.optimize import minimize
 
-from trak_theory.glm.minimise import ConvergenceError
+from trak_theory.errors import ConvergenceError, IndefiniteHessianError
 from trak_theory.numerics.whitening import EPS
 from trak_theory.shallow.objective import Objective, State
 
@@ -28,10 +28,6 @@ SUFFICIENT_DECREASE = 1e-4
 AT_ROUNDING = 4.0  # a gradient within this multiple of its own rounding is zero
 
 Solve = Callable[[Array], Array]
-
-
-class IndefiniteHessianError(ConvergenceError):
-    """A stationary point that is no strict minimum: leave-one-out has no unique continuation from it."""
 
 
 def stationary_point(objective: Objective, start: Array, weights: Array) -> Array:

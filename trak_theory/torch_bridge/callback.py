@@ -11,9 +11,9 @@ from numpy import ndarray as Array
 from torch import Tensor
 from transformers import TrainerCallback
 
+from trak_theory.errors import UnsupportedError
 from trak_theory.torch_bridge.objective import TorchObjective
 from trak_theory.torch_bridge.recorder import TrajectoryRecorder
-from trak_theory.torch_bridge.refusals import UnsupportedError
 from trak_theory.trajectory.run import Run
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trak_theory.errors import UnsupportedError
 from trak_theory.torch_bridge.module import FlatModule
-from trak_theory.torch_bridge.refusals import UnsupportedError
 from trak_theory.trajectory.optimizer.recipes import Optimizer, from_torch
 from trak_theory.trajectory.optimizer.steps import State, StepMap
 

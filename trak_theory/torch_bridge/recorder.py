@@ -12,10 +12,11 @@ import torch
 from numpy import ndarray as Array
 from torch import Tensor
 
+from trak_theory.errors import UnsupportedError
 from trak_theory.numerics.checks import positive_count
 from trak_theory.torch_bridge import recorded
 from trak_theory.torch_bridge.objective import TorchObjective
-from trak_theory.torch_bridge.refusals import UnsupportedError, check_autocast, check_module
+from trak_theory.torch_bridge.refusals import check_autocast, check_module
 from trak_theory.trajectory.optimizer.recipes import Optimizer
 from trak_theory.trajectory.optimizer.steps import State, clip
 from trak_theory.trajectory.run import Checkpoints, Run, check_batches, mean_weights

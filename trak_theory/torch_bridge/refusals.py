@@ -7,9 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-
-class UnsupportedError(ValueError):
-    """A model or a loop that a trajectory cannot describe."""
+from trak_theory.errors import UnsupportedError
 
 
 def check_module(module: nn.Module) -> None:

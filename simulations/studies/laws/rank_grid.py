@@ -1,6 +1,7 @@
 """Is the a-priori law right everywhere? A wide grid of settings, fixed beforehand, and its verdict.
 
-`python -m simulations.studies.laws.rank_grid --results OUT` prints the verdict on what `python -m simulations run rank_grid` stored.
+`python -m simulations.studies.laws.rank_grid --results OUT` prints the verdict on what
+`python -m simulations run rank_grid` stored.
 """
 
 from __future__ import annotations
