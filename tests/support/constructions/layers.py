@@ -62,7 +62,11 @@ def attention(m: Any, x: Tensor) -> Tensor:
 def image_net(*between: Any) -> Setup:
     def build() -> nn.Module:
         return nn.Sequential(
-            nn.Conv2d(1, 4, 3), *(part() for part in between), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, CLASSES)
+            nn.Conv2d(1, 4, 3),
+            *(part() for part in between),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(16, CLASSES),
         )
 
     return Setup(build, PIXELS())
@@ -238,7 +242,10 @@ def multihead(**settings: Any) -> Setup:
 
 
 def two_inputs() -> Setup:
-    return Setup(forward(lambda m, x, z: m.head(torch.tanh(m.body(x) + m.body(z))), body=body), (normal(N, 4), normal(N, 4, seed=5)))
+    return Setup(
+        forward(lambda m, x, z: m.head(torch.tanh(m.body(x) + m.body(z))), body=body),
+        (normal(N, 4), normal(N, 4, seed=5)),
+    )
 
 
 def by_name() -> Setup:

@@ -183,4 +183,3 @@ LOOPS = [
     Case(AX, "a sample named that is left out", lambda: Setup(used=lambda part: part[:3], backward=lambda losses, k: losses.mean().backward()), "sample 9 was named and is not in it"),
     Case(AX, "autocast", autocast, "in float32 the gradient is .* away from the one in float64"),
 ]  # fmt: skip
-
