@@ -15,6 +15,8 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.special import expit, gammaln
 
+__all__ = ["Logistic", "Loss", "Poisson", "PseudoHuber", "Squared", "as_loss"]
+
 Remainder = Callable[[Array], Array]
 
 

@@ -1,4 +1,4 @@
-"""Newton's method for F(θ) = Σ w_i ℓ_i(φ_iᵀθ) + ½ Σ λ_j θ_j², and the proof when no minimiser exists."""
+"""Newton's method for F(θ) = Σ w_i ℓ_i(o_i + φ_iᵀθ) + ½ Σ λ_j θ_j², and the proof when no minimiser exists."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ SEPARATION = 1e-7  # a gain of the linear programme below this share of the larg
 
 @dataclass(frozen=True)
 class Objective:
-    """F in given coordinates. features (n, m), ridge (m,), weights (n,)."""
+    """F in given coordinates. features (n, m), ridge (m,), weights (n,), offset o (n,) or 0."""
 
     loss: Loss
     features: Array
     targets: Array
     weights: Array
     ridge: Array
+    offset: Array | float = 0.0
 
     def value(self, theta: Array) -> float:
         with np.errstate(over="ignore", invalid="ignore"):  # inf is the value, far out
-            losses = self.loss.value(self.targets, self.features @ theta)
+            losses = self.loss.value(self.targets, self.offset + self.features @ theta)
             total = self.weights @ np.where(self.weights > 0, losses, 0.0) + 0.5 * self.ridge @ theta**2
         return float(total)
 
@@ -49,7 +50,7 @@ class Objective:
     def at(self, theta: Array) -> Point:
         """Outputs and gradient at θ, both summed in extended precision."""
         with np.errstate(over="ignore", invalid="ignore"):  # inf or NaN is the gradient, far out
-            outputs = extended_product(self.features, theta).astype(float)
+            outputs = (self.offset + extended_product(self.features, theta)).astype(float)
             gradient = extended_product(self.features.T, self.residual(outputs))
             return Point(theta, outputs, (gradient + self.ridge * theta.astype(np.longdouble)).astype(float))
 

@@ -14,7 +14,7 @@ LARGEST_SCALE = 1e140  # squares of sums, and their reciprocals, stay within the
 
 
 def real_array(name: str, value: Any, ndim: int) -> Array:
-    """`value` as a finite float64 array with `ndim` axes; the error names what is wrong and where."""
+    """`value` as a finite float64 array with `ndim` axes, a copy unless read-only; the error names what is wrong."""
     if np.ma.is_masked(value):
         raise ValueError(
             f"{name} is a masked array with {np.ma.count_masked(value)} masked entries: fill them (numpy.ma.filled) "
@@ -33,11 +33,17 @@ def real_array(name: str, value: Any, ndim: int) -> Array:
         largest = max(abs(int(array.max())), abs(int(array.min())))
         if largest > LARGEST_EXACT_INTEGER:
             raise ValueError(f"{name} holds the integer {largest}, beyond 2⁵³: not exact in float64; rescale it")
-    array = array.astype(np.float64)
+    array = array.astype(np.float64, copy=array.flags.writeable)
     bad = ~np.isfinite(array)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(f"{name} has {bad.sum()} non-finite entries (NaN or inf), the first at index {first}")
+    return array
+
+
+def frozen(array: Array) -> Array:
+    """The array itself, read-only from here on: what shares it need not copy it."""
+    array.flags.writeable = False
     return array
 
 
