@@ -27,7 +27,7 @@ class Objective:
 
     @property
     def batch(self) -> int:
-        """How many parameters to evaluate at once."""
+        """Number of parameter vectors evaluated at once."""
         return max(1, FLOATS_AT_ONCE // self.outputs.work)
 
     def at(self, theta: Array, weights: Array) -> State:
@@ -49,7 +49,7 @@ class Objective:
         return jacobian.reshape(-1, p).T @ (curvature @ jacobian).reshape(-1, p) + self.ridge * np.eye(p)
 
     def gradient_rounding(self, theta: Array) -> float:
-        """What rounding alone can leave of ‖∇F(θ)‖₂, for unit weights or fewer points."""
+        """Rounding error of ‖∇F(θ)‖₂, an upper bound, for unit weights or fewer points."""
         return float(self.at(theta[None], np.ones((1, self.outputs.shape[0]))).gradient_rounding[0])
 
     def row_norms(self, theta: Array) -> Array:
