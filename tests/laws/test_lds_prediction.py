@@ -113,5 +113,5 @@ def test_outputs_that_do_not_belong_are_refused():
         )
     with pytest.raises(ValueError, match=r"fraction must lie in \(0, 1\), got 50"):
         twin_reference(model, fraction=50, rng=np.random.default_rng(0))
-    with pytest.raises(ValueError, match=r"scores have shape \(59, 20\), the twin has points and queries \(60, 40\)"):
+    with pytest.raises(ValueError, match=r"scores have shape \(59, 20\), the twin has points and queries \(60, 20\)"):
         reference.against_twin(scores[NAMES[0]][1:])

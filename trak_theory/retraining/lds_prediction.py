@@ -11,10 +11,16 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike
 
 from trak_theory.numerics.checks import positive_count, real_array
-from trak_theory.retraining.crossed import CrossedMean, crossed_mean, pseudo_values
-from trak_theory.retraining.datamodeling_score import FEWEST, OverQueries
+from trak_theory.retraining.crossed import crossed_mean, pseudo_values
+from trak_theory.retraining.datamodeling_score import FEWEST, OverQueries, over_queries
 from trak_theory.retraining.kernel_twin import Twin
-from trak_theory.retraining.per_query import PerQuery, constant_queries, mean_or_nan, spearman_per_query
+from trak_theory.retraining.per_query import (
+    PerQuery,
+    constant_outputs,
+    constant_queries,
+    mean_or_nan,
+    spearman_per_query,
+)
 from trak_theory.retraining.subsets import Subsets, membership
 
 
@@ -40,9 +46,7 @@ class Retrained:
 
     @cached_property
     def fidelity(self) -> PerQuery:
-        flat = (np.ptp(self.twin, axis=0) == 0) | (np.ptp(self.network, axis=0) == 0)
-        reasons = {int(j): "the outputs are the same for all subsets" for j in np.flatnonzero(flat)}
-        return spearman_per_query(self.twin, self.network, reasons)
+        return spearman_per_query(self.twin, self.network, constant_outputs(self.twin, self.network))
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +63,12 @@ class TwinReference:
 
     def against_twin(self, scores: ArrayLike) -> OverQueries:
         """LDS of scores (n, q) against the twin's refits: ranks scores without any retraining."""
-        return _over_queries(_measured(self._checked(scores), self.simulated, self.refits))
+        return over_queries(_measured(self._checked(scores), self.simulated, self.refits))
 
     @property
     def fidelity(self) -> OverQueries:
         """Spearman over the retrained subsets of the twin's outputs with the network's, mean over queries."""
-        return _over_queries(self._truth.fidelity)
+        return over_queries(self._truth.fidelity)
 
     def predict(self, scores: ArrayLike) -> PredictedLds:
         """LDS of scores s (n, q) against retraining f, with the twin t as a control variate.
@@ -88,11 +92,11 @@ class TwinReference:
         value = direct.values - fidelity.values * (shared.values - known.values)
         without = direct.without - fidelity.without * (shared.without - known.values)
         estimate = crossed_mean(pseudo_values(value, without)[:, kept], mean_or_nan(value[kept]))
-        simulation = mean_or_nan(fidelity.values[kept]) ** 2 * _over_queries(known).estimate.subset_variance
+        simulation = mean_or_nan(fidelity.values[kept]) ** 2 * over_queries(known).estimate.subset_variance
         estimate = replace(estimate, subset_variance=estimate.subset_variance + simulation)
         product = mean_or_nan((known.values * _unbiased(fidelity))[kept])
         value[list(undefined)] = np.nan
-        return PredictedLds(estimate, value, undefined, _over_queries(known), product)
+        return PredictedLds(estimate, value, undefined, over_queries(known), product)
 
     @property
     def _truth(self) -> Retrained:
@@ -156,11 +160,6 @@ def _retrained(model: Twin, subsets: Subsets, outputs: ArrayLike) -> Retrained:
 
 def _measured(scores: Array, members: Array, outputs: Array) -> PerQuery:
     return spearman_per_query(members @ scores, outputs, constant_queries(members, scores, outputs))
-
-
-def _over_queries(measured: PerQuery) -> OverQueries:
-    estimate: CrossedMean = crossed_mean(measured.pseudo, measured.mean)
-    return OverQueries(estimate, measured.values, measured.undefined)
 
 
 def _unbiased(measured: PerQuery) -> Array:
