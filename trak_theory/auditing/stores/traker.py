@@ -95,7 +95,9 @@ def _metadata(path: Path) -> _Metadata:
     file = path / METADATA
     content = read_json(file)
     if "train set size" not in content:
-        raise StoreError(f"{file}: no 'train set size': of traker before 0.2, whose layout is another: compute it again")
+        raise StoreError(
+            f"{file}: no 'train set size': of traker before 0.2, whose layout is another: compute it again"
+        )
     matrix = str(entry(file, content, "JL matrix type", str))
     if matrix not in ("normal", "rademacher", "na"):
         raise StoreError(f"{file}: JL matrix type {matrix!r:.40}, known are normal, rademacher and na (no projection)")
