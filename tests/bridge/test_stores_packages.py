@@ -162,6 +162,7 @@ def test_a_ridge_that_was_not_written_down_is_recovered(path, ridges):
     member = store.members[0]
     expected = [0.05 * unit for unit in member.units] if ridges is None else ridges
     found = member.recovered
+    assert store.recovered_ridge.value == pytest.approx(0.05 if ridges is None else 0.02, rel=1e-4)
     np.testing.assert_allclose([ridge.value for ridge in found], expected, rtol=1e-4)
     assert all(ridge.misfit < 1e-4 for ridge in found)
 

@@ -32,7 +32,7 @@ METADATA = "metadata.json"
 MISMATCH = "files are damaged or of two runs, or other models were averaged"
 MARKS = ("metadata.json with 'JL dimension'", "<model>/grads.mmap")
 MISSING = {
-    "ridge": "--ridge: lambda_reg (0 by default) is not stored; `recovered` is what features.mmap tells",
+    "ridge": "--ridge: lambda_reg (0 by default) is not stored; `recovered_ridge` is what features.mmap tells",
     "parameters": "--parameters: the number p of parameters is not stored",
     "seed": "projector_seed is not stored; no option needs it",
 }
