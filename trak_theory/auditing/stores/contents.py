@@ -133,8 +133,9 @@ class Store:
 
     @property
     def recovered_ridge(self) -> RecoveredRidge | None:
-        """The package's ridge setting, in its own unit, as the redundancy of the store tells it: the most precise of all
-        models and blocks, with the largest misfit. None where nothing is redundant.
+        """The package's ridge setting in its own unit, as the redundancy of the store tells it; None without any.
+
+        Of all models and blocks the most precise value, and the largest misfit.
         """
         found = [
             (ridge.se / unit, ridge.value / unit)
