@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from trak_theory.torch_bridge.module import read
 from trak_theory.torch_bridge.objective import TorchObjective
-from trak_theory.torch_bridge.recorder import TrajectoryRecorder
-from trak_theory.trajectory.run import Run
+from trak_theory.torch_bridge.recording.recorder import TrajectoryRecorder
+from trak_theory.trajectory.run import Run, mean_weights
 
 
 def record_training(
@@ -27,8 +28,8 @@ def record_training(
 ) -> Run:
     """Train the objective's module from its present parameters with a torch.optim optimiser; its `Run`.
 
-    batches: sample indices, one array per step, mean loss; `schedule` steps after every batch. The module is left at
-    θ_T. Settings as in `TrajectoryRecorder`.
+    batches: sample indices, one array per step; the loss is their mean, by the objective's batch weights if it has any;
+    `schedule` steps after every batch. The module is left at θ_T. Settings as in `TrajectoryRecorder`.
     """
     module, like = objective.model.module, next(iter(objective.model.parameters.values()))
     with TrajectoryRecorder(
@@ -38,7 +39,8 @@ def record_training(
             recorder.saw(batch)
             args, named, targets = objective.rows.take(batch, like)
             optimizer.zero_grad()
-            objective.of_output(read(module(*args, **named)), targets).mean().backward()
+            losses = objective.of_output(read(module(*args, **named)), targets)
+            (mean_weights(objective, losses, np.asarray(batch)) * losses).sum().backward()
             if clip_norm is not None:
                 nn.utils.clip_grad_norm_(objective.model.parameters.values(), clip_norm)
             optimizer.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,12 +15,14 @@ from torch import Tensor
 
 from trak_theory.errors import UnsupportedError
 from trak_theory.numerics.checks import positive_count
-from trak_theory.torch_bridge import recorded
 from trak_theory.torch_bridge.objective import TorchObjective
+from trak_theory.torch_bridge.preflight_checks import preflight, without_gradient
+from trak_theory.torch_bridge.recording import recorded
+from trak_theory.torch_bridge.recording.mismatch import Observed, explain
 from trak_theory.torch_bridge.refusals import check_autocast, check_module
 from trak_theory.trajectory.optimizer.recipes import Optimizer
 from trak_theory.trajectory.optimizer.steps import State, clip
-from trak_theory.trajectory.run import Checkpoints, Run, check_batches, mean_weights
+from trak_theory.trajectory.run import Checkpoints, Run, batch_weights, check_batches, mean_gradient
 
 
 class TrajectoryRecorder:
@@ -39,11 +42,14 @@ class TrajectoryRecorder:
     optimizer     torch.optim.SGD, Adam or AdamW, with parameter groups and schedules as they come; it may have taken
                   steps before: the run starts where the recorder is made
     clip_norm     the norm that the loop clips the gradient to, if it does
-    every         states kept: every `every`-th, the others are replayed; `directory` keeps them on disk
-    check_every   steps between checks that the loop's gradient is the mean gradient of the samples it named
+    every         states kept: every `every`-th, the others are replayed; `directory` keeps them on disk, in a folder
+                  of this run's own
+    check_every   steps between checks that the loop's gradient is the mean gradient of the samples it named; the first
+                  step, and one that accumulates passes of unequal weight, are always checked
 
-    Each step is checked: the gradient (mixed precision, active dropout, another reduction of the loss, untold clipping
-    or wrong samples all show there), and the update that torch made of it. What does not fit raises UnsupportedError.
+    Before the first step the model goes through `preflight`. Each step is checked: the gradient (mixed precision,
+    active dropout, another reduction of the loss, untold clipping or wrong samples all show there), and the update that
+    torch made of it. What does not fit raises UnsupportedError.
     """
 
     def __init__(
@@ -60,16 +66,24 @@ class TrajectoryRecorder:
         self.check_every = positive_count("check_every", check_every)
         model = objective.model
         recorded.check_optimizer(optimizer, model)
+        recorded.recipe(optimizer, model, clip_norm)  # refuses options that are not covered
+        preflight(objective)
+        self._fingerprint = objective.fingerprint()
         self._recipes: list[Optimizer] = []
         self._batches: list[Array] = []
         self._seen: list[Array] = []
         self._before: State = ()
+        self._raw: dict[str, Tensor] = {}  # norms of each parameter's gradient when the last backward pass ended
         self._made = recorded.RecordedOptimizer(self._recipes, recorded.steps_taken(optimizer, model))
         self._states = Checkpoints(objective, self._batches, self._made, positive_count("every", every), directory)
         self._hooks = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
             model.module.register_forward_pre_hook(self._before_forward),
+            *(
+                value.register_post_accumulate_grad_hook(partial(self._after_backward, name))
+                for name, value in model.parameters.items()
+            ),
         ]
 
     def __enter__(self) -> TrajectoryRecorder:
@@ -95,16 +109,20 @@ class TrajectoryRecorder:
         if not self._batches:
             raise ValueError("no step was recorded: the optimiser has not stepped since the recorder was made")
         self.close()
-        return Run(self.objective, tuple(self._batches), self._made, self._states)
+        return Run(self.objective, tuple(self._batches), self._made, self._states, fingerprint=self._fingerprint)
 
     @property
     def _step(self) -> str:
         return f"step {len(self._batches)}"
 
     def _before_forward(self, module: Any, args: Any) -> None:
-        if torch.is_grad_enabled() and module.training and self.objective.model.in_own_hands:
+        if torch.is_grad_enabled() and module.training and self.objective.model.uses_own_parameters:
             check_autocast()
             check_module(module)
+
+    def _after_backward(self, name: str, value: Tensor) -> None:
+        if value.grad is not None and not value.grad.is_sparse:
+            self._raw[name] = torch.linalg.vector_norm(value.grad)
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if any(value is not None for value in (*args[1:], kwargs.get("closure"))):
@@ -128,11 +146,11 @@ class TrajectoryRecorder:
                 f"{self._step}: the parameters changed between two steps of the optimiser (averaging? a reload?); only "
                 "optimizer.step() may change them"
             )
-        batch = np.concatenate(self._seen)
         self._gradient = self._loop_gradient()
-        if t % self.check_every == 0:
-            self._check_gradient(state[0], batch)
-        self._before, self._pending = state, (batch, recipe)
+        weights = {float(batch_weights(self.objective, part).sum()) for part in self._seen}
+        if t % self.check_every == 0 or len(weights) > 1:
+            self._check_gradient(state[0])
+        self._before, self._pending = state, (np.concatenate(self._seen), recipe)
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         batch, recipe = self._pending
@@ -148,23 +166,27 @@ class TrajectoryRecorder:
         parts = []
         for name, value in self.objective.model.parameters.items():
             if value.grad is None:
-                raise UnsupportedError(
-                    f"{self._step}: parameter {name!r} has no gradient, so that the optimiser skips it; freeze it with "
-                    "requires_grad_(False) before objective and optimiser are built, or let the loss depend on it"
-                )
+                raise UnsupportedError(f"{self._step}: {without_gradient(name)}")
             parts.append(value.grad.detach().reshape(-1))
         return torch.cat(parts)
 
-    def _check_gradient(self, theta: Tensor, batch: Array) -> None:
-        expected = clip(self.objective.gradient(theta, batch, mean_weights(theta, batch)), self.clip_norm)
-        off = _relative(self._gradient - expected, expected)
+    def _check_gradient(self, theta: Tensor) -> None:
+        seen = Observed(self._gradient, self._raw_norm(), tuple(self._seen), self.clip_norm)
+        expected = mean_gradient(self.objective, theta, seen.batch)
+        off = _relative(self._gradient - clip(expected, self.clip_norm), clip(expected, self.clip_norm))
+        if seen.raw_norm is not None:  # clipping hides a wrong scale
+            size = float(torch.linalg.vector_norm(expected))
+            off = max(off, abs(seen.raw_norm - size) / max(size, torch.finfo(theta.dtype).tiny))
         if not off <= _tolerance(theta):
             raise UnsupportedError(
                 f"{self._step}: the loop's gradient is {off:.2g} of its norm away from the mean gradient of the "
-                "samples that were named. Are those the samples, in the order of the loader? Is the loop's loss the "
-                "mean of the objective's, divided by the number of accumulated passes? Does the loop clip without "
-                "clip_norm? Is anything random, or in mixed precision?"
+                f"samples that were named ({explain(self.objective, theta, seen, expected)})"
             )
+
+    def _raw_norm(self) -> float | None:
+        if len(self._raw) < len(self.objective.model.parameters):
+            return None
+        return float(torch.linalg.vector_norm(torch.stack(list(self._raw.values()))))
 
     def _check_update(self, after: State) -> None:
         t, before = len(self._batches), self._before

@@ -46,7 +46,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer, model: FlatModule) -> None
             "AdamW"
         )
     names = {id(value): name for name, value in model.parameters.items()}
-    held = {id(value) for group in optimizer.param_groups for value in group["params"]}
+    held = {id(value) for group in optimizer.param_groups for value in group["params"] if value.requires_grad}
     missing = [name for key, name in names.items() if key not in held]
     if missing:
         raise UnsupportedError(
@@ -64,7 +64,9 @@ def recipe(optimizer: torch.optim.Optimizer, model: FlatModule, clip_norm: float
     places = {id(value): model.places[name] for name, value in model.parameters.items()}
     groups = []
     for group in optimizer.param_groups:
-        own = [places[id(value)] for value in group["params"]]
+        own = [places[id(value)] for value in group["params"] if value.requires_grad]  # torch skips the others
+        if not own:  # the Trainer makes a group without decay even where nothing is in it, as under LoRA
+            continue
         # Schedulers keep notes of their own beside the optimiser's settings.
         settings = {name: _number(value) for name, value in group.items() if name in optimizer.defaults}
         groups.append((np.concatenate([np.arange(place.start, place.stop) for place in own]), settings))
