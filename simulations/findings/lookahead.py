@@ -27,8 +27,8 @@ def _ceiling(rows: pd.DataFrame) -> Measured:
     return by_replicate(rows, "final", SETTINGS, RUNS)
 
 
-def _gain(policy: str, over: str, value: str = "test_loss"):
-    """Test loss of `over` minus that of `policy` (accuracy: the other way round), paired over runs."""
+def _gain(policy: str, over: str, value: str = "test_loss", rate: float | None = None):
+    """Test loss of `over` minus that of `policy` (accuracy: the other way round), paired over runs of one rate."""
 
     def measure(rows: pd.DataFrame) -> Measured:
         first, second = (over, policy) if value == "test_loss" else (policy, over)
@@ -37,18 +37,15 @@ def _gain(policy: str, over: str, value: str = "test_loss"):
     return measure
 
 
-def _same_compute(rows: pd.DataFrame) -> Measured:
-    """Test loss of random selection with the compute of K = 0, stopped at its best, minus that of K = 0."""
-    random = (rows["policy"] == "random, more steps, stopped") & (rows["compute_of"] == "K = 0")
-    return contrast(
-        rows[random | (rows["policy"] == "K = 0")],
-        "policy",
-        "random, more steps, stopped",
-        "K = 0",
-        "test_loss",
-        SETTINGS,
-        RUNS,
-    )
+def _same_compute(policy: str):
+    """Test loss of random selection with the compute of a policy, stopped at its best, minus that of the policy."""
+
+    def measure(rows: pd.DataFrame) -> Measured:
+        random = (rows["policy"] == "random, more steps, stopped") & (rows["compute_of"] == policy)
+        chosen = rows[random | (rows["policy"] == policy)]
+        return contrast(chosen, "policy", "random, more steps, stopped", policy, "test_loss", SETTINGS, RUNS)
+
+    return measure
 
 
 def _growth(rows: pd.DataFrame) -> Measured:
@@ -141,9 +138,30 @@ FINDINGS = (
                 "test loss of random selection minus that of K = 0, equal compute",
                 "ours",
                 0.02,
-                _same_compute,
+                _same_compute("K = 0"),
                 "Random selection that trains on for what the scores cost does better at the smaller learning rate and "
                 "worse at the larger: whether look-ahead pays for itself depends on the setting.",
+            ),
+            (
+                "test loss of random selection minus that of K = 4, equal compute",
+                "ours",
+                0.02,
+                _same_compute("K = 4"),
+                "",
+            ),
+            (
+                "test loss of random selection minus that of a loss filter that knows the share, equal compute",
+                "ours",
+                0.02,
+                _same_compute("loss filter, share known"),
+                "",
+            ),
+            (
+                "test loss of a loss filter that knows the share minus that of K = 0, equal steps",
+                "ours",
+                0.02,
+                _gain("K = 0", "loss filter, share known"),
+                "",
             ),
         )
     ),

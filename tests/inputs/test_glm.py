@@ -15,9 +15,8 @@ from trak_theory import (
     trak,
     trak_over_models,
 )
-from trak_theory.glm.minimise import ConvergenceError, NoMinimiserError
+from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficientError
 from trak_theory.loo.ladder import subset_models
-from trak_theory.numerics.whitening import RankDeficientError
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((20, 3))

@@ -1,4 +1,4 @@
-"""How much of the order of the training points is proved at the price of one, two or three pairs of products."""
+"""Share of the order of the training points that one, two or three pairs of products prove."""
 
 from __future__ import annotations
 

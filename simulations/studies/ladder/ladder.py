@@ -1,4 +1,4 @@
-"""What each step from exact leave-one-out influence down to TRAK costs, in error and in rank."""
+"""Cost of each step from exact leave-one-out influence down to TRAK, in error and in rank."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _problem(name: str, rng: Generator) -> Problem:
 
 STUDY = Study(
     name="ladder",
-    summary="What each step from exact leave-one-out influence down to TRAK costs, in error and in rank.",
+    summary="Cost of each step from exact leave-one-out influence down to TRAK, in error and in rank.",
     run=run,
     quick=[
         *grid(data=DATA[:1], k_over_p=[0.5], replicate=range(2)),

@@ -53,7 +53,7 @@ def language_rows(setting: LanguageSetting, start: str, learning_rate: float, rn
 
 
 def derivative_check(run: Run, query: Query, rows: Rows) -> dict[str, float]:
-    """How far first order is from the run's derivative in the weight of its largest sample, relative.
+    """Relative distance of first order from the run's derivative in the weight of its largest sample.
 
     The derivative is that of central differences, and the whole run is repeated: where an estimate of first order
     fails though this holds, the fault is the expansion's, not the sweep's.

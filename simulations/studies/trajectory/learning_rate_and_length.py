@@ -1,4 +1,4 @@
-"""Where trajectory influence stops holding: learning rate against number of steps, family by family."""
+"""Limits of trajectory influence: learning rate against number of steps, family by family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which formula for which optimiser: the SGD formula on runs of Adam, and each optimiser's own."""
+"""Fidelity of the SGD formula on runs of Adam, beside each optimiser's own."""
 
 from __future__ import annotations
 

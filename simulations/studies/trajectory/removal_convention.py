@@ -1,4 +1,4 @@
-"""What it costs to compare an estimate of one removal convention with the truth of the other."""
+"""Cost of comparing an estimate of one removal convention with the truth of the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a few retrainings buy where no estimate holds: of the largest, the least certain, or random samples."""
+"""Gain of a few retrainings where no estimate holds: of the largest, the least certain, or random samples."""
 
 from __future__ import annotations
 

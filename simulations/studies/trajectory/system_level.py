@@ -1,4 +1,4 @@
-"""What the execution of a sweep costs: precision, order of summation, checkpoint spacing with replay."""
+"""Errors of executing a sweep: precision, order of summation, checkpoint spacing with replay."""
 
 from __future__ import annotations
 
