@@ -47,7 +47,7 @@ def judge_all(store: Store, *, seed: int = 0, keep_stale: bool = False) -> Ledge
 
 
 def findings_table(ledger: Ledger) -> str:
-    """Markdown: the count, what does not hold, then one section a study with its command and figure."""
+    """Markdown: the count, what does not hold, then one section a study with its command."""
     return "\n".join([_count(ledger), "", *_unsettled(ledger), *_sections(ledger)]).strip()
 
 
@@ -70,8 +70,8 @@ def _unsettled(ledger: Ledger) -> list[str]:
 def _sections(ledger: Ledger) -> list[str]:
     parts = []
     for name, group in groupby(ledger.judged, lambda entry: entry.finding.study):
-        commands = f"`python -m simulations run {name}`, figure: `python -m paper_figures {name}`"
-        parts += [f"### {name}", "", f"{find_study(name).summary} {commands}", "", *_table(list(group)), ""]
+        about = f"{find_study(name).summary} `python -m simulations run {name}`"
+        parts += [f"### {name}", "", about, "", *_table(list(group)), ""]
     return parts
 
 
