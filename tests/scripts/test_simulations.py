@@ -332,7 +332,7 @@ def test_what_is_left_corrects_itself_study_by_study(monkeypatch):
     pace = 11.0 / 40.0  # seconds of work in a second of the clock
     left = 4 * 10.0 + 10 * 1.0 + 2.0 * (11.0 / 2.0)  # a study without a cell takes the scale of all
     assert run.remaining() == pytest.approx(left / pace)
-    assert run.line() == "2/17 cells, 1 failed, 40 s gone, about 3 min left"
+    assert run.line() == "2/17 cells, 1 failed, 40 s gone, about 4 min left"
 
 
 def test_list_names_every_study_with_its_line():
