@@ -42,12 +42,14 @@ paper: $(READY)
 claims: $(READY)
 	$(BIN)/python -m simulations claims --out $(RESULTS) --update CLAIMS.md > /dev/null
 
-# Properties with 2,000 examples under three seeds of the day, slow tests included: killed workers, Dask, mutations.
+# Under three seeds of the day: properties with 2,000 examples, hostile problems for the certificates, and every slow
+# test, with killed workers, Dask and mutations.
 nightly: $(READY)
 	for run in 1 2 3; do \
 		seed=$$($(BIN)/python -c "import secrets; print(secrets.randbelow(10**9))"); \
-		echo "run $$run of 3: --hypothesis-seed=$$seed"; \
+		echo "run $$run of 3: seed $$seed"; \
 		HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(JOBS) -q --hypothesis-seed=$$seed || exit 1; \
+		$(BIN)/python -m simulations.benchmarks certificates --seed $$seed || exit 1; \
 	done
 
 lint: $(READY)
