@@ -34,7 +34,7 @@ DOUBLE_BELOW = 2**27  # numbers in the module; larger ones are not copied to flo
 DOUBLE, OWN = ((1e-6, 1e-4, 1e-2), 0.01), ((1e-3, 1e-2), 0.3)
 
 
-def preflight(objective: TorchObjective) -> None:
+def check_before_training(objective: TorchObjective) -> None:
     """Refuse, before it trains, a model that a trajectory cannot describe; about ten gradients on four samples.
 
     Compared are: the gradient with itself (randomness, buffers that forward changes), the sum of the gradients of
@@ -190,12 +190,12 @@ def _check_curvature(objective: TorchObjective, batch: Array) -> None:
 
 
 def _check_precision(objective: TorchObjective, batch: Array, theta: Tensor) -> None:
-    own, double = (mean_gradient(objective, at, batch).double() for at in (theta, theta.double()))
+    own, double = (mean_gradient(objective, at, batch[:1]).double() for at in (theta, theta.double()))
     off = _off(own - double, double)
     if off > PRECISION:
         raise UnsupportedError(
-            f"in {str(theta.dtype).removeprefix('torch.')} the gradient is {off:.2g} away from the one in float64: forward "
-            "computes in a lower precision inside (autocast, half, bfloat16); take that out"
+            f"in {str(theta.dtype).removeprefix('torch.')} the gradient is {off:.2g} away from the one in float64: "
+            "forward computes in a lower precision inside (autocast, half, bfloat16); take that out"
         )
 
 
