@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is an optional extra")
 from support.torch_problems import CLASSES, images, mlp_objective, seeded  # noqa: E402
 from torch import nn  # noqa: E402
 
-from trak_theory.torch_bridge import TorchObjective, UnsupportedError, check_before_training, cross_entropy  # noqa: E402
+from trak_theory.torch_bridge import TorchObjective, UnsupportedError, cross_entropy, preflight  # noqa: E402
 
 
 class Centring(nn.Module):
@@ -37,7 +37,7 @@ def test_nothing_is_changed():
     module[0].weight.grad = torch.ones_like(module[0].weight)
     module[1].eval()
     before, drawn = objective.theta(), torch.get_rng_state()
-    check_before_training(objective)
+    preflight(objective)
     assert torch.equal(objective.theta(), before)
     assert torch.equal(torch.get_rng_state(), drawn)
     assert torch.equal(module[0].weight.grad, torch.ones_like(module[0].weight))
@@ -50,13 +50,13 @@ def test_it_costs_about_ten_gradients_of_four_samples():
     objective = mlp_objective()
     samples = []
     objective.model.module.register_forward_pre_hook(lambda module, args: samples.append(args[0].shape[0]))
-    check_before_training(objective)
+    preflight(objective)
     assert sum(samples) / 4 < 20  # forward passes; two of them have no backward pass
 
 
 def test_the_innermost_layer_is_named():
     with pytest.raises(UnsupportedError, match=r"samples interact in Centring '1.1': alone, .* GroupNorm"):
-        check_before_training(objective_of(deep(Centring())))
+        preflight(objective_of(deep(Centring())))
 
 
 def test_samples_along_another_axis_are_no_interaction():
@@ -69,14 +69,14 @@ def test_samples_along_another_axis_are_no_interaction():
         def forward(self, x):
             return self.head(self.layer(x.transpose(0, 1)).mean(0))
 
-    check_before_training(objective_of(seeded(SequenceFirst), (5, 4)))
+    preflight(objective_of(seeded(SequenceFirst), (5, 4)))
 
     class Mixed(SequenceFirst):
         def forward(self, x):
             return self.head(self.layer(x).mean(1))  # batch and sequence exchanged
 
     with pytest.raises(UnsupportedError, match=r"samples interact in MultiheadAttention 'layer.self_attn'"):
-        check_before_training(objective_of(seeded(Mixed), (5, 4)))
+        preflight(objective_of(seeded(Mixed), (5, 4)))
 
 
 def test_a_loss_of_pairs_is_named():
@@ -86,7 +86,7 @@ def test_a_loss_of_pairs_is_named():
         return nn.functional.cross_entropy(z, y, reduction="none") - 0.1 * (z @ z.T).mean(1)
 
     with pytest.raises(UnsupportedError, match="samples interact in the loss"):
-        check_before_training(TorchObjective(module, loss, *images((6,))))
+        preflight(TorchObjective(module, loss, *images((6,))))
 
 
 def test_a_wrong_second_derivative_is_told_by_its_parameter():
@@ -113,7 +113,7 @@ def test_a_wrong_second_derivative_is_told_by_its_parameter():
             return Halved.apply(x)
 
     with pytest.raises(UnsupportedError, match=r"Hessian-vector product is .* at parameter '(0|1.0).(weight|bias)'"):
-        check_before_training(objective_of(deep(Square())))
+        preflight(objective_of(deep(Square())))
 
 
 def test_kinks_at_the_start_are_no_wrong_derivative():
@@ -122,11 +122,11 @@ def test_kinks_at_the_start_are_no_wrong_derivative():
         module[0].bias.zero_()
     pixels, labels = images((6,))
     pixels[0] = 0  # its pre-activations are exactly 0
-    check_before_training(TorchObjective(module, cross_entropy, pixels, labels))
+    preflight(TorchObjective(module, cross_entropy, pixels, labels))
 
 
 def test_one_sample_is_enough():
-    check_before_training(TorchObjective(mlp_objective().model.module, cross_entropy, *images((6,), n=1)))
+    preflight(TorchObjective(mlp_objective().model.module, cross_entropy, *images((6,), n=1)))
 
 
 def test_only_samples_that_weigh_are_looked_at():
@@ -135,14 +135,14 @@ def test_only_samples_that_weigh_are_looked_at():
     weights = np.ones(len(pixels))
     module = mlp_objective().model.module
     with pytest.raises(UnsupportedError, match="the loss of sample 0 is not finite"):
-        check_before_training(TorchObjective(module, cross_entropy, pixels, labels, batch_weights=weights))
+        preflight(TorchObjective(module, cross_entropy, pixels, labels, batch_weights=weights))
     weights[0] = 0
-    check_before_training(TorchObjective(module, cross_entropy, pixels, labels, batch_weights=weights))
+    preflight(TorchObjective(module, cross_entropy, pixels, labels, batch_weights=weights))
 
 
 def test_large_models_are_checked_in_their_own_precision(monkeypatch):
-    module = import_module("trak_theory.torch_bridge.preflight")
+    module = import_module("trak_theory.torch_bridge.preflight_checks")
     monkeypatch.setattr(module, "DOUBLE_BELOW", 1)
     pixels, labels = images((6,))
     model = mlp_objective().model.module.float()
-    check_before_training(TorchObjective(model, cross_entropy, pixels.float(), labels))
+    preflight(TorchObjective(model, cross_entropy, pixels.float(), labels))

@@ -9,25 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.random import Generator
 
+from trak_theory.numerics.estimate import Estimate
+
 Kind = Literal["identity", "bound", "expansion", "limit"]
 
 IDENTITY_TOLERANCE = 1e-9  # relative to the largest entry; rounding of well-conditioned problems stays far below
 ORDER_TOLERANCE = 0.1
 Z_LIMIT = 4.0
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured number with its standard error."""
-
-    value: float
-    se: float
-
-
-def mean_estimate(values: Any) -> Estimate:
-    """The mean of independent values with its standard error."""
-    values = np.asarray(values, float)
-    return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size)))
 
 
 @dataclass(frozen=True)

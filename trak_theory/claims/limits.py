@@ -12,10 +12,11 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from trak_theory.attribution import newton, trak
-from trak_theory.claims.claim import Claim, Estimate, mean_estimate
+from trak_theory.claims.claim import Claim
 from trak_theory.glm.model import GLM
 from trak_theory.linearization import Linearization, project
 from trak_theory.numerics.agreement import Agreement, agreement
+from trak_theory.numerics.estimate import Estimate, mean
 from trak_theory.projection.matrices import projection_matrix
 from trak_theory.symbolic.isotropic import slope, squared_correlation
 from trak_theory.symbolic.notation import k, n, p
@@ -63,7 +64,7 @@ class _Moment:
     entries: tuple[tuple[int, int], ...]
 
     def __call__(self, kernels: Array) -> Estimate:
-        return mean_estimate(np.prod([kernels[:, row, column] for row, column in self.entries], axis=0))
+        return mean(np.prod([kernels[:, row, column] for row, column in self.entries], axis=0))
 
 
 def _isotropic_data(rng: Generator) -> list[Agreement]:
@@ -78,7 +79,7 @@ def _isotropic_data(rng: Generator) -> list[Agreement]:
 
 
 def _mean_of(measure: str) -> Callable[[list[Agreement]], Estimate]:
-    return lambda agreements: mean_estimate([getattr(one, measure) for one in agreements])
+    return lambda agreements: mean([getattr(one, measure) for one in agreements])
 
 
 CLAIMS = [

@@ -2,10 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from trak_theory.errors import UnsupportedError
+from trak_theory.errors import UnsupportedError, require
+
+require("torch")
+
 from trak_theory.torch_bridge.features import MARGIN, linearize, softmax_block
 from trak_theory.torch_bridge.objective import TorchObjective, cross_entropy
-from trak_theory.torch_bridge.preflight import check_before_training
+from trak_theory.torch_bridge.preflight_checks import preflight
 from trak_theory.torch_bridge.recording.loop import record_training
 from trak_theory.torch_bridge.recording.recorder import TrajectoryRecorder
 from trak_theory.torch_bridge.selection import BatchSelector
@@ -22,10 +25,10 @@ __all__ = [
     "TrajectoryRecorder",
     "UnsupportedError",
     "causal_lm_objective",
-    "check_before_training",
     "cross_entropy",
     "linearize",
     "next_token_loss",
+    "preflight",
     "record_training",
     "softmax_block",
     "token_counts",

@@ -19,7 +19,7 @@ before the first step, with the reason and what to change. None is silently wron
 The refusals come from the layers' classes, from a preflight (gradients of single samples one at a time against the
 batch's, Hessian-vector products against differences of gradients, two steps of a sweep; about ten gradients on four
 samples) and from the first gradient of the loop. `TrajectoryRecorder`, `record_training` and `TrajectoryCallback` run
-them; `trak_theory.torch_bridge.check_before_training(objective)` runs without a loop.
+them; `trak_theory.torch_bridge.preflight(objective)` runs without a loop.
 """
 
 

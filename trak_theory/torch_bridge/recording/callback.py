@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from trak_theory.errors import UnsupportedError
 from trak_theory.torch_bridge.objective import TorchObjective
-from trak_theory.torch_bridge.preflight import in_training_mode
+from trak_theory.torch_bridge.preflight_checks import in_training_mode
 from trak_theory.torch_bridge.recording.recorder import TrajectoryRecorder
 from trak_theory.trajectory.run import Run
 
@@ -43,7 +43,7 @@ class TrajectoryCallback(TrainerCallback):
 
     The Trainer's loss must be the objective's mean over the batch. `causal_lm_objective` makes the objective of a
     causal language model with its default loss, the mean over all tokens of a batch. Before the first step the
-    arguments, the model in training mode (`check_before_training`) and the first gradient are checked; what does not
+    arguments, the model in training mode (`preflight`) and the first gradient are checked; what does not
     fit raises UnsupportedError.
     """
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from trak_theory.errors import UnsupportedError
 from trak_theory.numerics.checks import positive_count
 from trak_theory.torch_bridge.objective import TorchObjective
-from trak_theory.torch_bridge.preflight import check_before_training, without_gradient
+from trak_theory.torch_bridge.preflight_checks import preflight, without_gradient
 from trak_theory.torch_bridge.recording import recorded
 from trak_theory.torch_bridge.recording.mismatch import Observed, explain
 from trak_theory.torch_bridge.refusals import check_autocast, check_module
@@ -47,7 +47,7 @@ class TrajectoryRecorder:
     check_every   steps between checks that the loop's gradient is the mean gradient of the samples it named; the first
                   step, and one that accumulates passes of unequal weight, are always checked
 
-    Before the first step the model goes through `check_before_training`. Each step is checked: the gradient (mixed
+    Before the first step the model goes through `preflight`. Each step is checked: the gradient (mixed
     precision, active dropout, another reduction of the loss, untold clipping or wrong samples all show there), and the
     update that torch made of it. What does not fit raises UnsupportedError.
     """
@@ -67,7 +67,7 @@ class TrajectoryRecorder:
         model = objective.model
         recorded.check_optimizer(optimizer, model)
         recorded.recipe(optimizer, model, clip_norm)  # refuses options that are not covered
-        check_before_training(objective)
+        preflight(objective)
         self._fingerprint = objective.fingerprint()
         self._recipes: list[Optimizer] = []
         self._batches: list[Array] = []
