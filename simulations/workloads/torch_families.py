@@ -110,7 +110,9 @@ def embedding_bag(n: int, rng: Generator) -> Setting[TorchObjective]:
     return _setting(Bag, cross_entropy, words, topics, n, rng)
 
 
-def language(build: Callable[..., LanguageSetting], *, warm: bool) -> Callable[[int, Generator], Setting[TorchObjective]]:
+def language(
+    build: Callable[..., LanguageSetting], *, warm: bool
+) -> Callable[[int, Generator], Setting[TorchObjective]]:
     """A small language model from scratch, or after 60 warm-up steps with a new optimiser; n is its own."""
 
     def setting(n: int, rng: Generator) -> Setting[TorchObjective]:

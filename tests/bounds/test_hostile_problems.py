@@ -5,9 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from scipy.linalg import qr
-
 from support.adversary import FAMILIES, METHODS, hostile_problems, survey
 from support.truth_in_60_digits import CONTEXT, NoUniqueMinimiserError, Truth, exactly
+
 from trak_theory.loo.rounding import factor_error, whitening_error
 from trak_theory.numerics.whitening import row_space, whiten
 
@@ -103,7 +103,9 @@ DESIGNS = {
     "positive": lambda rng, n, m: rng.random((n, m)),
     "offset": lambda rng, n, m: rng.standard_normal((n, m)) + 1e6,
     "graded": lambda rng, n, m: rng.standard_normal((n, m)) * 10.0 ** rng.uniform(-8, 8, (n, 1)),
-    "ill-conditioned": lambda rng, n, m: rng.standard_normal((n, m)) * np.logspace(0, -7, m) @ rng.standard_normal((m, m)),
+    "ill-conditioned": lambda rng, n, m: (
+        rng.standard_normal((n, m)) * np.logspace(0, -7, m) @ rng.standard_normal((m, m))
+    ),
 }
 
 
