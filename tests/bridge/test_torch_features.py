@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is an optional extra")
 
 from scipy.special import softmax  # noqa: E402
-from support.torch_problems import N, cnn, images, mlp, seeded  # noqa: E402
+from support.torch_problems import CLASSES, N, cnn, images, mlp, seeded  # noqa: E402
 from torch import nn  # noqa: E402
 
 from simulations.workloads.digits_mlp import everything, he_start, jacobian, margin_gradients, relu_network  # noqa: E402
@@ -28,7 +28,27 @@ from trak_theory.torch_bridge.features import (  # noqa: E402
 )
 from trak_theory.torch_bridge.sketch import CountSketch, NormalSketch  # noqa: E402
 
-SIZES = {mlp: (6,), cnn: (1, 8, 8)}
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru, self.head = nn.GRU(4, 5, batch_first=True), nn.Linear(5, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.gru(x)[0][:, -1])
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(4, 2, 6, dropout=0.0, batch_first=True)
+        self.head = nn.utils.parametrizations.weight_norm(nn.Linear(4, CLASSES))  # a first derivative it has
+
+    def forward(self, x):
+        return self.head(self.layer(x).mean(1))
+
+
+SIZES = {mlp: (6,), cnn: (1, 8, 8), Recurrent: (3, 4), Attending: (3, 4)}
 
 
 def by_hand(module, function, inputs, targets):
