@@ -61,7 +61,7 @@ def path_defects(run: Run, samples: ArrayLike, settings: Settings, convention: C
     True
     """
     run, samples = settings.view(run), np.atleast_1d(np.asarray(samples))
-    missed, whole = np.zeros(samples.size), np.zeros(samples.size)
+    missed, whole, entered = np.zeros(samples.size), np.zeros(samples.size), np.zeros(samples.size, bool)
     slots: State = tuple(zeros((samples.size, part.shape[-1]), part) + part for part in run.state(0)[1:])
     with np.errstate(over="ignore", invalid="ignore"):
         for point, after in pairwise(displacements(run, samples, settings, convention)):
@@ -69,8 +69,9 @@ def path_defects(run: Run, samples: ArrayLike, settings: Settings, convention: C
             here, moved = point.moment, point.moment.state[0] + point.change[0]
             update, *slots = here.step.increment((moved, *slots), gradient)
             change = update - here.step.increment(here.state, here.gradient)[0]
-            missed += _squares(change - (after.change[0] - point.change[0]))
-            whole += _squares(change)
+            entered |= np.isin(samples, run.batches[point.t])
+            missed += entered * _squares(change - (after.change[0] - point.change[0]))
+            whole += entered * _squares(change)
         defects = np.sqrt(missed / np.where(whole == 0, 1.0, whole))
     return np.where(np.isfinite(defects), defects, np.inf)
 

@@ -48,9 +48,7 @@ def _below(z: Array) -> Array:
 
 
 ACTIVATIONS: dict[ActivationName, Activation] = {
-    "tanh": Activation(
-        np.tanh, lambda z: 1 - np.tanh(z) ** 2, lambda z: -2 * np.tanh(z) * (1 - np.tanh(z) ** 2)
-    ),
+    "tanh": Activation(np.tanh, lambda z: 1 - np.tanh(z) ** 2, lambda z: -2 * np.tanh(z) * (1 - np.tanh(z) ** 2)),
     "gelu": Activation(
         lambda z: z * _below(z), lambda z: _below(z) + z * _gaussian(z), lambda z: (2 - z * z) * _gaussian(z)
     ),

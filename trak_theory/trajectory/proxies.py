@@ -53,7 +53,8 @@ def calibrate(proxies: Sequence[ArrayLike], errors: Sequence[ArrayLike], *, cove
     if rank > ratios.size:
         needed = ceil(coverage / (1 - coverage) - 1e-9)
         raise ValueError(
-            f"{ratios.size} rows with known truth cannot support a coverage of {coverage:g}: at least {needed} are needed"
+            f"{ratios.size} rows with known truth cannot support a coverage of {coverage:g}: at least {needed} are "
+            "needed"
         )
     return float(ratios[rank - 1])
 

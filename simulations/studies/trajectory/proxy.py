@@ -126,7 +126,10 @@ def _judgement(
         "audited_error": audited.audited_error,
         "audited_rank": audited.audited_rank,
     }
-    widths = {"": error_bound(attribution), "calibrated_": error_bound(attribution, audit=CALIBRATION, rng=rng, cache=cache)}
+    widths = {
+        "": error_bound(attribution),
+        "calibrated_": error_bound(attribution, audit=CALIBRATION, rng=rng, cache=cache),
+    }
     for name, width in widths.items():
         row[f"{name}coverage"] = float(np.mean(np.abs(exact - score) <= width[removed]))
         row[f"{name}width"] = float(np.median(width[removed]) / size)
