@@ -21,6 +21,7 @@ from trak_theory.torch_bridge.settings.language import LanguageSetting, gpt2, ll
 
 USERS, ITEMS, RANK, NOISE = 16, 14, 3, 0.3
 TOPICS, WORDS, BAG, WIDTH = 4, 150, 12, 8
+Build = Callable[[int, Generator], Setting[TorchObjective]]
 
 
 class GatedUnits(nn.Module):
@@ -67,7 +68,7 @@ class Bag(nn.Module):
         return self.read_out(self.words(words).mean(1))
 
 
-def cnn(activation: Callable[[], nn.Module]) -> Callable[[int, Generator], Setting[TorchObjective]]:
+def cnn(activation: Callable[[], nn.Module]) -> Build:
     """Two convolutions of stride 2 on 8 × 8 digits; p = 1 210."""
 
     def network() -> nn.Module:
@@ -113,7 +114,7 @@ def embedding_bag(n: int, rng: Generator) -> Setting[TorchObjective]:
 
 def language(
     build: Callable[..., LanguageSetting], *, warm: bool
-) -> Callable[[int, Generator], Setting[TorchObjective]]:
+) -> Build:
     """A small language model from scratch, or after 60 warm-up steps with a new optimiser; n is its own."""
 
     def setting(n: int, rng: Generator) -> Setting[TorchObjective]:
@@ -145,7 +146,7 @@ def _setting(
     return Setting(inside, outside, inside.theta())
 
 
-TORCH_FAMILIES: dict[str, Callable[[int, Generator], Setting[TorchObjective]]] = {
+TORCH_FAMILIES: dict[str, Build] = {
     "cnn_relu": cnn(nn.ReLU),
     "cnn_leaky_relu": cnn(nn.LeakyReLU),
     "conv1d": conv1d,
