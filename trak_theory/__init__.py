@@ -1,6 +1,8 @@
 """How wrong is a data attribution score? Derive, bound, predict and measure the errors of TRAK and its relatives."""
 
 from trak_theory.attribution import (
+    group_influence,
+    group_newton,
     influence,
     newton,
     trak,
@@ -18,6 +20,7 @@ from trak_theory.laws.state_evolution import StateEvolution, state_evolution
 from trak_theory.linearization import Linearization, drop_ridge, project, unit_curvature
 from trak_theory.loo.certified_order import CertifiedOrder, certified_order
 from trak_theory.loo.exact import LeaveOneOut, leave_one_out
+from trak_theory.loo.groups import leave_group_out
 from trak_theory.loo.intervals import Interval, newton_interval
 from trak_theory.loo.ladder import Ladder, ladder
 from trak_theory.loo.series import infinitesimal_jackknife, newton_expansion
@@ -55,10 +58,13 @@ __all__ = [
     "certified_order",
     "conditional_rank_law",
     "drop_ridge",
+    "group_influence",
+    "group_newton",
     "infinitesimal_jackknife",
     "influence",
     "ladder",
     "lds_law",
+    "leave_group_out",
     "leave_one_out",
     "newton",
     "newton_expansion",

@@ -187,7 +187,9 @@ def certified_points(
     `evaluations` pairs of products.
     """
     reach, at_newton = certificate.evaluator.reach(block)
-    points, change = (certificate.evaluator.problems.newton_points(block), at_newton) if start is None else (start, None)
+    points, change = (
+        (certificate.evaluator.problems.newton_points(block), at_newton) if start is None else (start, None)
+    )
     best, distance, settled = points.copy(), np.full(block.size, np.inf), np.zeros(block.size, bool)
     active, anderson = np.arange(block.size), Anderson()
     for _ in range(evaluations):
