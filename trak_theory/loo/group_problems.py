@@ -69,7 +69,7 @@ class GroupProblems:
 
     def gradient(self, left_out: Array, points: Array, change: Array, own: Array) -> tuple[Array, Array]:
         """g (b, m) and ρ (b, n) at `points` (b, m) with changes (b, n), consumed."""
-        remainder, removed = self.remainder(change), self.removed[left_out]
+        remainder, removed = self.remainder(change), _some(self.removed, left_out)
         gradient = remainder @ self.rows
         gradient += points - self.pull[left_out]
         gradient -= _times(removed.mT, _times(removed, points))
@@ -77,9 +77,9 @@ class GroupProblems:
 
     def solve(self, left_out: Array, vectors: Array) -> tuple[Array, Array]:
         """M⁻¹v (b, m) and ‖v‖_{M⁻¹} (b,)."""
-        removed = self.removed[left_out]
+        removed = _some(self.removed, left_out)
         along = _times(removed, vectors)
-        back = _times(self.core[left_out], along)
+        back = _times(_some(self.core, left_out), along)
         square = np.einsum("bm,bm->b", vectors, vectors) + np.einsum("bs,bs->b", along, back)
         return vectors + _times(removed.mT, back), np.sqrt(np.maximum(square, 0.0))
 
@@ -87,6 +87,11 @@ class GroupProblems:
         """‖v‖²_{M⁻¹} − ‖v‖² (b, …) of rows (…, m), the same for every group."""
         along = vectors @ self.removed.mT
         return np.maximum(np.einsum("bvs,bst,bvt->bv", along, self.core, along, optimize=True), 0.0)
+
+
+def _some(arrays: Array, chosen: Array) -> Array:
+    """Those of `arrays` (b, …); no copy where they are all chosen (in order, as everywhere here)."""
+    return arrays if chosen.size == len(arrays) else arrays[chosen]
 
 
 def _times(matrices: Array, vectors: Array) -> Array:
@@ -106,7 +111,7 @@ def group_problems(fit: Fit, single: Evaluator, groups: Sequence[Array]) -> Grou
     core = _inverse(np.eye(removed.shape[1]) - removed @ removed.mT)
     with np.errstate(invalid="ignore", over="ignore"):
         remaining = 1 / (1 + np.linalg.norm(core - np.eye(removed.shape[1]), axis=(1, 2)))
-    pull = (members * problems.residual) @ problems.rows
+    pull = members.astype(float) @ (problems.residual[:, None] * problems.rows)
     return GroupProblems(problems.rows, members, pull, removed, core, np.nan_to_num(remaining), problems.remainder)
 
 
@@ -143,16 +148,23 @@ class GroupEvaluator(Evaluator):
             return np.sqrt(square.max(1) / (1 - self.doubt[block])), None
         return np.sqrt(square.max(1) / (self.problems.remaining[block] * (1 - self.doubt[block]))), None
 
+    @cached_property
+    def _sums(self) -> tuple[Array, Array, Array]:
+        """Over each group (b,): Σ|r_i|(‖δa_i‖ + ε√n ‖a_i‖), (Σd_i²‖δa_i‖²)^½ and Σd_i ‖a_i‖ ‖δa_i‖."""
+        errors, residual, curvature = self.precision.rows, np.abs(self.fit.residual), self.fit.curvature
+        force = residual * (errors + EPS * np.sqrt(errors.size) * self.lengths)
+        terms = np.stack([force, (curvature * errors) ** 2, curvature * self.lengths * errors], axis=1)
+        sums = (self.problems.members.astype(float) @ terms).T
+        return sums[0], np.sqrt(sums[1]), sums[2]
+
     def _rounding(self, block: Array, size: Array, own: Array, pull: Array) -> Array:
-        """As for one point, with Σ_S |r_i| ‖δa_i‖, ‖s_S‖ (Σ_S d_i² ‖δa_i‖²)^½ and ‖u‖ Σ_S d_i ‖a_i‖ ‖δa_i‖."""
-        problems, precision, members = self.problems, self.precision, self.problems.members[block]
+        """As for one point, with the sums over the group; `own` = ‖s_S‖."""
+        problems, precision = self.problems, self.precision
         n, m = problems.rows.shape
-        errors, curvature = precision.rows, self.fit.curvature
+        force, stiffness, moved = (total[block] for total in self._sums)
         products = (EPS * np.sqrt(n) + precision.relative) * pull * np.sqrt(problems.square_lengths.sum())
-        moved = 5 * precision.relative + 4 * EPS * np.sqrt(m) + members @ (curvature * self.lengths * errors)
-        force = members @ (np.abs(self.fit.residual) * errors) + own * np.sqrt(members @ (curvature * errors) ** 2)
-        summed = EPS * np.sqrt(n) * (members @ (np.abs(self.fit.residual) * self.lengths))
-        return products + moved * size + force + summed + 2 * precision.losses + precision.gradient
+        moved = 5 * precision.relative + 4 * EPS * np.sqrt(m) + moved
+        return products + moved * size + force + own * stiffness + 2 * precision.losses + precision.gradient
 
 
 class _OfGroups(Certificate):
