@@ -23,7 +23,7 @@ from trak_theory.loo.exact import LeaveOneOut, leave_one_out
 from trak_theory.loo.groups import leave_group_out
 from trak_theory.loo.intervals import Interval, newton_interval
 from trak_theory.loo.ladder import Ladder, ladder
-from trak_theory.loo.series import infinitesimal_jackknife, newton_expansion
+from trak_theory.loo.series import group_interaction, infinitesimal_jackknife, newton_expansion
 from trak_theory.losses import Logistic, Loss, Poisson, PseudoHuber, Squared
 from trak_theory.numerics.agreement import Agreement, agreement
 from trak_theory.projection.error_bars import ProjectionLaw, projection_law
@@ -59,6 +59,7 @@ __all__ = [
     "conditional_rank_law",
     "drop_ridge",
     "group_influence",
+    "group_interaction",
     "group_newton",
     "infinitesimal_jackknife",
     "influence",

@@ -19,6 +19,7 @@ from numpy import ndarray as Array
 from trak_theory.glm.model import Fit
 from trak_theory.loo.certificates import Certificate, SelfConcordant, StrongConvexity
 from trak_theory.loo.evaluation import Evaluator
+from trak_theory.loo.problems import LeaveOneOutProblems
 from trak_theory.losses import Remainder
 from trak_theory.numerics.whitening import EPS
 
@@ -99,8 +100,8 @@ def _times(matrices: Array, vectors: Array) -> Array:
     return (matrices @ vectors[:, :, None])[:, :, 0]
 
 
-def group_problems(fit: Fit, single: Evaluator, groups: Sequence[Array]) -> GroupProblems:
-    problems = single.problems
+def group_problems(fit: Fit, problems: LeaveOneOutProblems, groups: Sequence[Array]) -> GroupProblems:
+    """The problems of `fit` without each of `groups`, from those of its single points."""
     n, m = problems.rows.shape
     members, removed = np.zeros((len(groups), n), bool), np.zeros((len(groups), max(map(len, groups)), m))
     for b, group in enumerate(groups):
@@ -204,7 +205,7 @@ class _StronglyConvexGroups(_OfGroups, StrongConvexity):
 def certificate_without(single: Certificate, groups: Sequence[Array]) -> Certificate:
     """The certificate of the problems without each of `groups`."""
     known = single.evaluator
-    problems = group_problems(known.fit, known, groups)
+    problems = group_problems(known.fit, known.problems, groups)
     evaluator = GroupEvaluator(known.fit, problems, known.precision, False)  # type: ignore[arg-type]
     kind = _SelfConcordantGroups if isinstance(single, SelfConcordant) else _StronglyConvexGroups
     return kind(evaluator, single.queries, single.whitened, single.error)
