@@ -96,7 +96,7 @@ def _premise(features: Array, k: int, kind: Sketch, spread: float) -> str:
     p, used = features.shape[1], int(np.count_nonzero(features.any(0)))
     if kind == "srht" and k > FILLED * p:
         return (
-            f"k = {k} orthogonal columns of a {p}-dimensional space vary less than independent ones; use k ≤ {p // 2}"
+            f"srht: k = {k} orthogonal columns of {p} vary less than independent ones; use k ≤ {p // 2}"
         )
     entries = min(ENTRIES_PER_ROW.get(kind, k), k)
     crowding, empty = k / (entries * spread), k * np.exp(-entries * used / k)

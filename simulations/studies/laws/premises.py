@@ -189,13 +189,17 @@ STUDY = Study(
 
 
 def judge(frame: pd.DataFrame) -> pd.DataFrame:
-    """Adds whether the error is `harmful` beyond two standard errors, whether it is harmless, and `warned`."""
+    """Adds whether the error is `harmful` beyond two standard errors, whether it is harmless, and what was warned of.
+
+    warned: of anything; alarm: of the premises, not of too few degrees of freedom k − df₂.
+    """
     table = frame.copy()
     kendall = table["part"] == "rank_law"
     limit = np.where(kendall, HARMFUL_KENDALL, HARMFUL_SD)
     size, noise = table["error"].abs(), np.where(kendall, 2 * table["se"], 0.0)
     table["harmful"], table["harmless"] = size - noise > limit, size <= limit
     table["warned"] = table["warnings"] != ""
+    table["alarm"] = table["warned"] & ~table["warnings"].str.startswith("k = ")
     return table
 
 
@@ -209,7 +213,7 @@ def main(results: Annotated[Path, typer.Option(help="Folder that the study wrote
         harmful, harmless = cells[cells["harmful"]], cells[cells["harmless"]]
         typer.echo(
             f"{part} {split}: {harmful['warned'].sum()} of {len(harmful)} harmful cells warned of, "
-            f"{harmless['warned'].sum()} of {len(harmless)} harmless ones"
+            f"{harmless['alarm'].sum()} of {len(harmless)} harmless ones alarmed about"
         )
     raise typer.Exit(int((table["harmful"] & ~table["warned"]).any()))
 
