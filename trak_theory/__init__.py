@@ -14,6 +14,7 @@ from trak_theory.auditing.audit import Audit, audit
 from trak_theory.auditing.planning import Plan, plan_a_priori, plan_projection
 from trak_theory.glm.model import GLM, Fit
 from trak_theory.laws.conditional_rank_law import conditional_rank_law
+from trak_theory.laws.confidence import RankConfidence, ranked_with_confidence
 from trak_theory.laws.lds_law import lds_law
 from trak_theory.laws.rank_law import RankLaw, rank_law, rank_law_of
 from trak_theory.laws.state_evolution import StateEvolution, state_evolution
@@ -47,6 +48,7 @@ __all__ = [
     "Poisson",
     "ProjectionLaw",
     "PseudoHuber",
+    "RankConfidence",
     "RankLaw",
     "RidgeRule",
     "Squared",
@@ -77,6 +79,7 @@ __all__ = [
     "projection_matrix",
     "rank_law",
     "rank_law_of",
+    "ranked_with_confidence",
     "restored_block_influence",
     "restored_influence",
     "ridge_rule",

@@ -95,9 +95,7 @@ def _premise(features: Array, k: int, kind: Sketch, spread: float) -> str:
     """Why the law of normal projections may fail for a sketch of that kind; often nothing."""
     p, used = features.shape[1], int(np.count_nonzero(features.any(0)))
     if kind == "srht" and k > FILLED * p:
-        return (
-            f"srht: k = {k} orthogonal columns of {p} vary less than independent ones; use k ≤ {p // 2}"
-        )
+        return f"srht: k = {k} orthogonal columns of {p} vary less than independent ones; use k ≤ {p // 2}"
     entries = min(ENTRIES_PER_ROW.get(kind, k), k)
     crowding, empty = k / (entries * spread), k * np.exp(-entries * used / k)
     if entries == k or (crowding <= CROWDED and empty <= EMPTY):

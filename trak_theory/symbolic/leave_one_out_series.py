@@ -213,8 +213,8 @@ def derivation() -> Derivation:
                 ),
             ),
             Step(
-                r"Two points interact at second order: with weights $\tau_i, \tau_j$ of their own, what the sum of single "
-                r"influences misses of the pair is $-\phi_*^\top\theta_{ij}$ and smaller terms,",
+                r"Two points interact at second order: with weights $\tau_i, \tau_j$ of their own, what the sum of "
+                r"single influences misses of the pair is $-\phi_*^\top\theta_{ij}$ and smaller terms,",
                 lines(
                     (
                         r"-H\,\theta_{ij} = D^{3}F[\theta_i, \theta_j] + D^{2}\ell_i[\theta_j] + D^{2}\ell_j[\theta_i]",
