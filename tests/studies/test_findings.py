@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from simulations.__main__ import app
 from simulations.engine.store import NoResultsError
 from simulations.engine.study import all_studies
 from simulations.findings import all_findings
 from simulations.findings.finding import Finding, contrast, law_gap, mean, number
 from simulations.findings.ledger import findings_table, fingerprint, judge_all
 from trak_theory.claims import Estimate
-from trak_theory.cli.main import app
 
 PAGE = Path(__file__).parents[2] / "CLAIMS.md"
 

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from .truth_in_60_digits import CONTEXT, NoUniqueMinimiserError, Truth, exactly
 
-from trak_theory import GLM, PseudoHuber
+from trak_theory import GLM, PseudoHuber, leave_one_out
+from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficientError
+from trak_theory.loo.intervals import newton_interval
+
+from .truth_in_60_digits import CONTEXT, NoUniqueMinimiserError, Truth, exactly
 
 LOSSES = ("squared", "logistic", "poisson", "huber")
 LARGEST_COUNT = 1e6
-QUERIES = 10
+QUERIES = 20
+REFUSALS = (RankDeficientError, NoMinimiserError, ConvergenceError)
 
 
 @dataclass
@@ -128,7 +132,7 @@ def more_columns(draft: Draft, rng: np.random.Generator) -> None:
     """p > n, sometimes with an unpenalised column."""
     n = int(rng.integers(2, 6))
     p = n + int(rng.integers(1, 5))
-    draft.features, draft.weights = rng.standard_normal((n, p)), draft.weights[:n]
+    draft.features, draft.weights = rng.standard_normal((n, p)), np.resize(draft.weights, n)
     draft.ridge = 10.0 ** (np.full(p, rng.uniform(-6, 2)) if rng.random() < 0.5 else rng.uniform(-6, 2, p))
     if rng.random() < 0.5:
         draft.features[:, -1], draft.ridge[-1] = 1.0, 0.0
@@ -197,6 +201,7 @@ def _problem(family: str, twists: tuple[Twist, ...], rng: np.random.Generator) -
         "loss": draft.loss,
         "ridge": draft.ridge,
         "weights": draft.weights,
+        "offset": rng.standard_normal(len(draft.weights)) * draft.signal * (rng.random() < 0.2),
         "delta": draft.delta,
     }
     return HostileProblem(family, arguments, _queries(draft, rng))
@@ -233,49 +238,120 @@ def _queries(draft: Draft, rng: np.random.Generator) -> np.ndarray:
 
 @dataclass
 class Verdict:
-    """Error against radius on the problems of a family.
+    """Error against radius on the problems of one family.
 
     ratios       error/radius of every entry with a finite radius
-    widths       radius/|influence| of the same entries
-    infinite     entries whose radius is infinite
+    infinite     number of entries whose radius is infinite
     false        (problem, i, j, ratio) of radii that do not hold; ratio inf where no unique minimiser exists
     refused      problems without a fit, by the name of the error
     """
 
     ratios: list = field(default_factory=list)
-    widths: list = field(default_factory=list)
     infinite: int = 0
     false: list = field(default_factory=list)
     refused: Counter = field(default_factory=Counter)
 
+    def __add__(self, other: Verdict) -> Verdict:
+        return Verdict(
+            self.ratios + other.ratios,
+            self.infinite + other.infinite,
+            self.false + other.false,
+            self.refused + other.refused,
+        )
 
-def examine(problem: HostileProblem, method: Callable, verdict: Verdict) -> None:
-    """Hold the radii of `method`(fit, queries) → (influence, radius) against the truth."""
+
+def exact_leave_one_out(fit, queries):
+    """Influence and radius (n, q), and minimisers (n, p) near which the truth may be sought."""
+    exact = leave_one_out(fit, queries)
+    return exact.influence, exact.radius, exact.coef
+
+
+def interval_after(chord_steps):
+    """The same of `newton_interval`, which has no minimisers to offer."""
+
+    def method(fit, queries):
+        interval = newton_interval(fit, queries, chord_steps=chord_steps)
+        return interval.center, interval.radius, np.full((len(interval.center), fit.coef.size), np.nan)
+
+    return method
+
+
+METHODS = {
+    "leave_one_out": exact_leave_one_out,
+    "newton_interval": interval_after(0),
+    "newton_interval, 2 chord steps": interval_after(2),
+}
+
+
+def survey(rng: np.random.Generator, radii: int, methods=METHODS) -> dict[tuple[str, str], Verdict]:
+    """(method, family) → verdict, on as many problems as it takes for `radii` finite radii of all methods together."""
+    verdicts = {(name, family): Verdict() for name in methods for family in FAMILIES}
+    for problem in hostile_problems(rng):
+        examine(problem, methods, verdicts)
+        if sum(len(verdict.ratios) for verdict in verdicts.values()) >= radii:
+            return verdicts
+    raise AssertionError("problems come without end")
+
+
+def examine(problem: HostileProblem, methods, verdicts) -> None:
+    """Hold the radii of every method against the truth about one problem."""
     try:
         fit = problem.glm().fit()
-    except Exception as error:
-        verdict.refused[type(error).__name__] += 1
+    except REFUSALS as error:
+        for name in methods:
+            verdicts[name, problem.family].refused[type(error).__name__] += 1
         return
     truth = problem.truth(fit.coef)
-    influence, radius, coef = method(fit, problem.queries)
-    verdict.infinite += int(np.isinf(radius).sum())
-    for i in np.flatnonzero(np.isfinite(radius).any(1)):
-        try:
-            exact = truth.influence(int(i), problem.queries, coef[i])
-        except NoUniqueMinimiserError:
-            verdict.false += [(problem, int(i), int(j), np.inf) for j in np.flatnonzero(np.isfinite(radius[i]))]
-            continue
-        for j in np.flatnonzero(np.isfinite(radius[i])):
-            _compare(verdict, problem, int(i), int(j), exact[j], influence[i, j], radius[i, j])
+    for name, method in methods.items():
+        _compare(verdicts[name, problem.family], problem, truth, *method(fit, problem.queries))
 
 
-def _compare(verdict, problem, i, j, exact, influence, radius) -> None:
-    if np.isnan(influence):
-        verdict.false.append((problem, i, j, np.nan))
-        return
-    error = abs(exact - CONTEXT.mpf(float(influence)))
-    ratio = float(error / CONTEXT.mpf(float(radius))) if radius > 0 else (np.inf if error > 0 else 0.0)
-    verdict.ratios.append(ratio)
-    verdict.widths.append(float(radius / abs(exact)) if exact else np.inf)
-    if not ratio <= 1:
-        verdict.false.append((problem, i, j, ratio))
+def _compare(verdict: Verdict, problem: HostileProblem, truth: Truth, influence, radius, coef) -> None:
+    finite = np.isfinite(radius)
+    verdict.infinite += int((~finite).sum())
+    for i in map(int, np.flatnonzero(finite.any(1))):
+        for j, ratio in zip(
+            np.flatnonzero(finite[i]), _ratios(problem, truth, i, influence, radius, coef), strict=True
+        ):
+            verdict.ratios.append(ratio)
+            if not ratio <= 1:
+                verdict.false.append((problem, i, int(j), ratio))
+
+
+def _ratios(problem: HostileProblem, truth: Truth, i: int, influence, radius, coef) -> list[float]:
+    """error/radius of the entries of row i with a finite radius; inf where no unique minimiser exists."""
+    finite = np.isfinite(radius[i])
+    try:
+        exact = truth.influence(i, problem.queries, coef[i])[finite]
+    except NoUniqueMinimiserError:
+        return [np.inf] * int(finite.sum())
+    errors = abs(exact - exactly(influence[i, finite].tolist()))
+    return [_ratio(error, size) for error, size in zip(errors, radius[i, finite].tolist(), strict=True)]
+
+
+def _ratio(error, radius: float) -> float:
+    if radius > 0:
+        return float(error / CONTEXT.mpf(radius))
+    return np.inf if error > 0 else 0.0
+
+
+def report(verdicts: dict[tuple[str, str], Verdict]) -> Iterator[str]:
+    """Lines: counts and the distribution of error/radius, by method and family and altogether."""
+    yield (
+        f"{'':16} {'radii':>8} {'false':>6} {'infinite':>8}   error/radius: "
+        + " ".join(f"{q:>8}" for q in ("1 %", "10 %", "median", "90 %", "99 %", "max"))
+        + "   refused"
+    )
+    for method in dict.fromkeys(name for name, _ in verdicts):
+        own = {family: verdict for (name, family), verdict in verdicts.items() if name == method}
+        yield method
+        for family, verdict in {**own, "all": sum(own.values(), Verdict())}.items():
+            yield _line(family, verdict)
+
+
+def _line(family: str, verdict: Verdict) -> str:
+    ratios = np.array(verdict.ratios or [np.nan])
+    quantiles = " ".join(f"{value:8.1e}" for value in np.quantile(ratios, (0.01, 0.1, 0.5, 0.9, 0.99, 1)))
+    refused = ", ".join(f"{count} {name}" for name, count in verdict.refused.items())
+    counts = f"{len(verdict.ratios):8} {len(verdict.false):6} {verdict.infinite:8}"
+    return f"{family:16} {counts}                 {quantiles}   {refused}"

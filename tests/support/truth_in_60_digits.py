@@ -29,9 +29,9 @@ def exactly(array):
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """min_θ Σ_i w_i ℓ(y_i, φ_iᵀθ) + ½ Σ_j λ_j θ_j² for the loss called `loss` (δ: the width of the pseudo-Huber loss).
+    """min_θ Σ_i w_i ℓ(y_i, o_i + φ_iᵀθ) + ½ Σ_j λ_j θ_j² for the loss called `loss`, δ the width of the pseudo-Huber.
 
-    features (n, p), targets (n,), ridge (p,), weights (n,) as floats; `start` (p,) is where Newton's method begins.
+    features (n, p), targets, weights and offset o (n,), ridge (p,) as floats; Newton's method begins at `start` (p,).
     """
 
     features: np.ndarray
@@ -39,30 +39,38 @@ class Truth:
     loss: str
     ridge: np.ndarray
     weights: np.ndarray
+    offset: np.ndarray
     start: np.ndarray
     delta: float = 1.0
 
     @cached_property
     def _exact(self):
-        return tuple(exactly(array.tolist()) for array in (self.features, self.targets, self.ridge, self.weights))
+        arrays = (self.features, self.targets, self.ridge, self.weights, self.offset)
+        return tuple(exactly(array.tolist()) for array in arrays)
 
     @cached_property
     def minimiser(self):
         return self._minimise(np.arange(len(self.targets)), exactly(self.start.tolist()))
 
+    @cached_property
+    def _left_out(self):
+        return {}  # i → θ̂ − θ̂_{−i}
+
     def influence(self, i, queries, start):
         """φ*ᵀ(θ̂ − θ̂_{−i}) (q,) as multiprecision numbers; `start` (p,) should be near θ̂_{−i}, if it is finite."""
-        begin = exactly(start.tolist()) if np.all(np.isfinite(start)) else self.minimiser
-        left = self._minimise(np.delete(np.arange(len(self.targets)), i), begin)
-        return exactly(queries.tolist()) @ (self.minimiser - left)
+        if i not in self._left_out:
+            begin = exactly(start.tolist()) if np.all(np.isfinite(start)) else self.minimiser
+            left = self._minimise(np.delete(np.arange(len(self.targets)), i), begin)
+            self._left_out[i] = self.minimiser - left
+        return exactly(queries.tolist()) @ self._left_out[i]
 
     def _minimise(self, kept, theta):
-        features, targets, ridge, weights = self._exact
+        features, targets, ridge, weights, offset = self._exact
         kept = kept[weights[kept] > 0]
-        features, targets, weights = features[kept], targets[kept], weights[kept]
+        features, targets, weights, offset = features[kept], targets[kept], weights[kept], offset[kept]
 
         def gradient(theta):
-            residual, curvature = _derivatives(self.loss, targets, features @ theta, self.delta)
+            residual, curvature = _derivatives(self.loss, targets, offset + features @ theta, self.delta)
             return features.T @ (weights * residual) + ridge * theta, weights * curvature
 
         slope, curvature = gradient(theta)

@@ -11,6 +11,7 @@ from numpy import ndarray as Array
 from scipy.special import erf
 
 from trak_theory.attribution import influence
+from trak_theory.errors import require
 from trak_theory.laws.conditional_rank_law import RandomScores, spread_triples
 from trak_theory.laws.kernel_limit import kernel_limit
 from trak_theory.laws.rank_law import rank_law_of
@@ -56,6 +57,7 @@ class Plan:
 
     def plot(self) -> Figure:
         """Predicted Kendall and the ridge μ that gives it against k."""
+        require("matplotlib")
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(6.5, 2.8), layout="constrained")

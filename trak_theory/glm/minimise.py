@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,10 +37,15 @@ class Objective:
         return float(total)
 
     def residual(self, outputs: Array) -> Array:
-        return self.weights * self.loss.residual(self.targets, outputs)
+        return self._weighted(self.loss.residual, outputs)
 
     def curvature(self, outputs: Array) -> Array:
-        return self.weights * self.loss.curvature(self.targets, outputs)
+        return self._weighted(self.loss.curvature, outputs)
+
+    def _weighted(self, derivative: Callable[[Array, Array], Array], outputs: Array) -> Array:
+        """w times a derivative of ℓ; 0 for a point of weight 0, however far its output has run away."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.where(self.weights > 0, self.weights * derivative(self.targets, outputs), 0.0)
 
     def at(self, theta: Array) -> Point:
         """Outputs and gradient at θ, both summed in extended precision."""
@@ -113,10 +119,11 @@ def _newton(objective: Objective, start: Array, tol: float) -> Minimum:
             return Minimum.at(point, factor, decrement)
         smallest = min(smallest, decrement)
         point = _line_search(objective, point, step, decrement)
+    rounding = objective.decrement_rounding(point, factor)
     raise ConvergenceError(
-        f"Newton's method did not reach tol = {tol:g} in {MAX_STEPS} steps: decrement {decrement:.2e} "
-        f"(rounding leaves {objective.decrement_rounding(point, factor):.1e}), largest output {size:.3g}, gradient norm "
-        f"{np.linalg.norm(point.gradient):.2e}; add a ridge, drop dependent columns or rescale the features"
+        f"Newton's method did not reach tol = {tol:g} in {MAX_STEPS} steps: decrement {decrement:.2e} (rounding alone "
+        f"leaves {rounding:.1e}), largest output {size:.3g}, gradient norm {np.linalg.norm(point.gradient):.2e}; "
+        "add a ridge, drop dependent columns or rescale the features"
     )
 
 
@@ -140,11 +147,12 @@ def _raise_if_separable(objective: Objective) -> None:
     direction = separating_direction(objective)
     if direction is None:
         return
-    moved = np.abs(objective.features @ direction)
+    moved, used = np.abs(objective.features @ direction), objective.targets[objective.weights > 0]
+    cause = f"all targets are {used[0]:g}" if np.all(used == used[0]) else "separable data"
     raise NoMinimiserError(
         f"no minimiser exists: along an unpenalised direction the {objective.loss.name} loss of "
         f"{np.sum(moved > SEPARATION * moved.max())} of {moved.size} points falls for ever and no other rises "
-        "(separable data); add a ridge to those coefficients"
+        f"({cause}); add a ridge to those coefficients"
     )
 
 

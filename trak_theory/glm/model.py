@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.errors import RankDeficientError
 from trak_theory.glm.minimise import Minimum, Objective, minimise
 from trak_theory.linearization import Linearization
 from trak_theory.losses import Loss, as_loss
-from trak_theory.numerics.checks import non_negative, query_array, real_array, ridge_array
+from trak_theory.numerics.checks import check_scale, frozen, non_negative, query_array, real_array, ridge_array
 from trak_theory.numerics.whitening import RowSpace, row_space
 
 if TYPE_CHECKING:
@@ -30,21 +31,21 @@ class GLM:
 
     def __init__(
         self,
-        features: Any,
-        targets: Any,
+        features: ArrayLike,
+        targets: ArrayLike,
         *,
         loss: str | Loss = "squared",
-        ridge: Any = 0.0,
-        weights: Any = None,
-        offset: Any = None,
+        ridge: ArrayLike = 0.0,
+        weights: ArrayLike | None = None,
+        offset: ArrayLike | None = None,
     ) -> None:
-        self.features = real_array("features", features, 2)
+        self.features = frozen(real_array("features", features, 2))
         self.targets = real_array("targets", targets, 1)
         self.loss = as_loss(loss)
         n, p = self.features.shape
         self.ridge = ridge_array(ridge, p)
-        weights = np.ones(n) if weights is None else real_array("weights", weights, 1)
-        self.weights = non_negative("weights", weights)
+        given = np.ones(n) if weights is None else real_array("weights", weights, 1)
+        self.weights = non_negative("weights", given)
         self.offset = np.zeros(n) if offset is None else real_array("offset", offset, 1)
         for name, array in (("targets", self.targets), ("weights", self.weights), ("offset", self.offset)):
             if array.shape != (n,):
@@ -53,27 +54,31 @@ class GLM:
             raise ValueError("one training point only: leaving it out leaves nothing; at least 2 are needed")
         self.loss.check(self.targets)
 
-    @staticmethod
-    def from_sklearn(estimator: Any, X: Any, y: Any, *, sample_weight: Any = None) -> GLM:
+    @classmethod
+    def from_sklearn(cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> GLM:
         """The GLM that a fitted scikit-learn estimator minimises; see `trak_theory.glm.sklearn`."""
         from trak_theory.glm.sklearn import translate
 
-        return translate(estimator, X, y, sample_weight)
+        return cls(**translate(estimator, X, y, sample_weight))
 
-    @staticmethod
-    def from_statsmodels(results: Any) -> GLM:
+    @classmethod
+    def from_statsmodels(cls, results: Any) -> GLM:
         """The GLM that statsmodels' results minimise; see `trak_theory.glm.statsmodels`."""
-        from trak_theory.glm.statsmodels import translate
+        from trak_theory.glm.statsmodels import check_stationary, translate
 
-        return translate(results)
+        glm = cls(**translate(results))
+        check_stationary(Objective(glm.loss, glm.features, glm.targets, glm.weights, glm.ridge, glm.offset), results)
+        return glm
 
     def fit(self, *, tol: float = 1e-10) -> Fit:
         """The minimiser, by Newton's method to the rounding floor.
 
         `tol` bounds what the last Newton step still moves any training output, relative to max(1, max|f|).
-        Raises NoMinimiserError (separable data), RankDeficientError, or ConvergenceError, with the numbers.
+        Raises NoMinimiserError (separable data), RankDeficientError, ScaleError (squares overflow) or
+        ConvergenceError, with the numbers.
         """
         n, p = self.features.shape
+        check_scale(self.features, self.ridge)
         if p > n and not self.ridge.any():
             raise RankDeficientError(
                 f"p = {p} coefficients, n = {n} points and ridge 0: no unique minimiser; add a ridge"
@@ -125,7 +130,7 @@ class Fit:
         gradient = self.glm.features.T @ self.residual + self.glm.ridge * self.coef
         return float(np.linalg.norm(gradient))
 
-    def linearize(self, queries: Any) -> Linearization:
+    def linearize(self, queries: ArrayLike) -> Linearization:
         """The fitted model at its optimum, with query rows (q, p)."""
-        queries = query_array(queries, self.glm.features.shape[1])
-        return Linearization(self.glm.features, self.residual, self.curvature, self.glm.ridge, queries)
+        rows = query_array(queries, self.glm.features.shape[1])
+        return Linearization(self.glm.features, self.residual, self.curvature, self.glm.ridge, rows)

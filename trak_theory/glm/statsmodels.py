@@ -19,7 +19,6 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.glm.minimise import Objective
-from trak_theory.glm.model import GLM
 
 SUPPORTED = "OLS, WLS, Logit, and GLM with family Gaussian, Binomial (0/1) or Poisson and its canonical link"
 LOSS_OF_FAMILY = {
@@ -30,13 +29,13 @@ LOSS_OF_FAMILY = {
 STATIONARY = 1e-3  # the most that a Newton step may move an output, relative to max(1, max|f|)
 
 
-def translate(results: Any) -> GLM:
-    """The GLM whose optimum is `results.params`; rows of the design are those of `results.model.exog`.
+def translate(results: Any) -> dict[str, Any]:
+    """Arguments of the GLM whose optimum is `results.params`; rows of the design are those of `results.model.exog`.
 
-    Raises TypeError, by name, for models, families, links and penalties without a translation, and ValueError where
-    the parameters are no stationary point of the objective (constrained or not converged).
+    Raises TypeError, by name, for models, families, links and penalties without a translation.
 
     >>> import numpy as np, statsmodels.api as sm
+    >>> from trak_theory import GLM
     >>> rows = sm.add_constant(np.arange(6.0))
     >>> results = sm.OLS(np.array([1.0, 2.0, 2.0, 4.0, 3.0, 6.0]), rows).fit()
     >>> bool(np.allclose(GLM.from_statsmodels(results).fit().coef, results.params))
@@ -51,15 +50,13 @@ def translate(results: Any) -> GLM:
     if kind not in ("OLS", "WLS", "Logit", "GLM"):
         raise TypeError(f"from_statsmodels does not support {kind}; supported: {SUPPORTED}")
     _refuse_penalties(results, kind)
-    glm = GLM(
-        model.exog,
-        model.endog,
-        loss=_loss(model, kind),
-        weights=_weights(model, kind),
-        offset=_offset(model, kind),
-    )
-    _check_stationary(glm, np.asarray(results.params, float), kind)
-    return glm
+    return {
+        "features": model.exog,
+        "targets": model.endog,
+        "loss": _loss(model, kind),
+        "weights": _weights(model, kind),
+        "offset": _offset(model, kind),
+    }
 
 
 def _refuse_penalties(results: Any, kind: str) -> None:
@@ -98,18 +95,20 @@ def _offset(model: Any, kind: str) -> Array | None:
     return None if offset is None else np.broadcast_to(np.asarray(offset, float), model.endog.shape)
 
 
-def _check_stationary(glm: GLM, params: Array, kind: str) -> None:
-    """Raise where a Newton step from `params` would still move an output noticeably."""
-    objective = Objective(glm.loss, glm.features, glm.targets, glm.weights, glm.ridge, glm.offset)
-    outputs = objective.at(params).outputs
+def check_stationary(objective: Objective, results: Any) -> None:
+    """Raise ValueError where a Newton step from `results.params` would still move an output noticeably.
+
+    Such a fit is constrained, or has not converged.
+    """
+    outputs = objective.at(np.asarray(results.params, float)).outputs
     root = np.sqrt(objective.curvature(outputs))
     # Least squares: a design of deficient rank, which statsmodels fits by a pseudo-inverse, is refused by fit().
     pull = np.divide(objective.residual(outputs), root, out=np.zeros_like(root), where=root > 0)
-    step = np.linalg.lstsq(root[:, None] * glm.features, pull, rcond=None)[0]
-    moved = float(np.abs(glm.features @ step).max() / max(1.0, np.abs(outputs).max()))
+    step = np.linalg.lstsq(root[:, None] * objective.features, pull, rcond=None)[0]
+    moved = float(np.abs(objective.features @ step).max() / max(1.0, np.abs(outputs).max()))
     if not moved <= STATIONARY:
         raise ValueError(
-            f"the parameters of this {kind} are no stationary point of its {glm.loss.name} loss: a Newton step would "
-            f"move an output by {moved:.2g} of the largest. A constrained fit has no translation; one that did not "
-            "converge needs a larger maxiter"
+            f"the parameters of this {type(results.model).__name__} are no stationary point of its "
+            f"{objective.loss.name} loss: a Newton step would move an output by {moved:.2g} of the largest. "
+            "A constrained fit has no translation; one that did not converge needs a larger maxiter"
         )

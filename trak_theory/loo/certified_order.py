@@ -9,7 +9,7 @@ from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 
 from trak_theory.loo.intervals import Interval
-from trak_theory.numerics.agreement import Mean
+from trak_theory.numerics.estimate import Estimate, mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +24,12 @@ class CertifiedOrder:
     kendall_by_query: Array
 
     @property
-    def proved(self) -> Mean:
-        return _over_queries(self.proved_by_query)
+    def proved(self) -> Estimate:
+        return mean(self.proved_by_query)
 
     @property
-    def kendall(self) -> Mean:
-        return _over_queries(self.kendall_by_query)
+    def kendall(self) -> Estimate:
+        return mean(self.kendall_by_query)
 
 
 def certified_order(interval: Interval, estimate: ArrayLike) -> CertifiedOrder:
@@ -88,8 +88,3 @@ def _ordered_pairs(estimate: Array, low: Array, high: Array) -> int:
         total += int((below - np.searchsorted(left_ends, block[right] * levels)).sum())
         width *= 2
     return total
-
-
-def _over_queries(values: Array) -> Mean:
-    se = values.std(ddof=1) / np.sqrt(values.size) if values.size > 1 else np.nan
-    return Mean(float(values.mean()), float(se))

@@ -14,10 +14,11 @@ from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficient
 from trak_theory.glm.minimise import minimise
 from trak_theory.glm.model import Fit
 from trak_theory.loo.acceleration import Anderson
-from trak_theory.loo.certificates import Certificate, certificate_for, certified_points
+from trak_theory.loo.certificates import Certificate, certificate_for
 from trak_theory.loo.group_problems import GroupProblems
 from trak_theory.loo.problems import LeaveOneOutProblems
 from trak_theory.loo.rounding import product_error, reduction_error
+from trak_theory.loo.search import certified_points
 from trak_theory.numerics.checks import query_array
 
 BLOCK = 256
@@ -90,11 +91,12 @@ def _solve_all(certificate: Certificate, goal: Array) -> tuple[Array, Array, Arr
             points[block], distance[block], settled[block] = certified_points(
                 certificate, block, start, goal[block], CERTIFIED_STEPS
             )
-        wide = np.flatnonzero(certificate.evaluator.usable & ~(distance <= goal))
-        for block in _chunks(wide):
-            points[block], distance[block], settled[block] = certified_points(
+        for block in _chunks(np.flatnonzero(certificate.evaluator.usable & ~settled)):
+            closer, bound, settled[block] = certified_points(
                 certificate.sharp, block, points[block], goal[block], SHARP_STEPS
             )
+            better = bound < distance[block]
+            points[block[better]], distance[block[better]] = closer[better], bound[better]
     return points, distance, settled
 
 

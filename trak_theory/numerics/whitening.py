@@ -79,7 +79,9 @@ def hessian_factor(features: Array, curvature: Array, ridge: Array) -> Array:
     factor = factor[:m]
     lengths = np.linalg.norm(factor, axis=0)
     if not lengths.all():
-        raise RankDeficientError(f"column {int(np.argmin(lengths))} is zero and has no ridge: drop it or add a ridge")
+        j = int(np.argmin(lengths))
+        zero = "is zero" if not features[:, j].any() else "has entries only where the curvature of the loss is zero"
+        raise RankDeficientError(f"column {j} {zero} and has no ridge: drop it or add a ridge")
     reciprocal_condition, _ = lapack.dtrcon(factor / lengths, norm="1", uplo="U")
     if reciprocal_condition < m * EPS:
         raise RankDeficientError(

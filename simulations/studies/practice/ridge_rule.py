@@ -19,6 +19,7 @@ from simulations.workloads.digits_mlp import (
 from simulations.workloads.mlp import Optimizer
 from trak_theory import Linearization
 from trak_theory.attribution import trak
+from trak_theory.numerics.estimate import mean
 from trak_theory.numerics.spectrum import Spectrum, spectrum
 from trak_theory.retraining.restored import restored_block_influence, ridge_products
 from trak_theory.retraining.ridge_rule import TrainingRecipe, adam_scales, ridge_rule
@@ -48,9 +49,8 @@ def run(params: Params, rng: Generator) -> Rows:
     outputs = model.retrain(subsets, retraining)
 
     def row(kernel: str, exponent: float, ridge: float, scores: Array) -> dict[str, str | float]:
-        lds = datamodel_scores(scores, subsets, outputs)
-        error = lds.std(ddof=1) / np.sqrt(lds.size)
-        return {"kernel": kernel, "exponent": exponent, "ridge": ridge, "lds": float(lds.mean()), "se": float(error)}
+        lds = mean(datamodel_scores(scores, subsets, outputs))
+        return {"kernel": kernel, "exponent": exponent, "ridge": ridge, "lds": lds.value, "se": lds.se}
 
     rows = []
     for exponent in EXPONENTS.tolist():

@@ -10,7 +10,7 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from simulations.benchmarks.rivals.contract import serve
-from simulations.benchmarks.rivals.runners.scoring import Block, Training, scores
+from simulations.benchmarks.rivals.runners.shared.scoring import Block, Training, scores
 from simulations.studies.practice.ridge_rule import RECIPES, coordinates, preconditioned
 from simulations.workloads.digits_mlp import DigitsNetwork
 from simulations.workloads.mlp import Network
