@@ -17,7 +17,7 @@ export MKL_NUM_THREADS := 1
 
 help:
 	@echo "make paper [SIZE=quick|full] [JOBS=2]   run every study, draw every figure (resumable)"
-	@echo "make claims                             write CLAIMS.md from the stored results"
+	@echo "make claims                             write CLAIMS.md and the rows behind it from the stored results"
 	@echo "make test                               lint, types and the whole test suite"
 	@echo "make coverage                           lines of trak_theory that the fast tests run"
 	@echo "make quick                              the tests that take seconds"
@@ -31,10 +31,12 @@ $(READY): pyproject.toml constraints.txt
 paper: $(READY)
 	$(BIN)/python -m simulations run all --size $(SIZE) --jobs $(JOBS) --out $(RESULTS)
 	$(BIN)/python -m paper_figures --results $(RESULTS) --out $(FIGURES) --jobs $(JOBS)
-	$(MAKE) claims
+	$(BIN)/python -m simulations claims --out $(RESULTS) > $(RESULTS)/claims.md
+	@head -1 $(RESULTS)/claims.md
+	@echo "all claims: $(RESULTS)/claims.md"
 
 claims: $(READY)
-	$(BIN)/python -m simulations claims --results $(RESULTS) --update CLAIMS.md > /dev/null
+	$(BIN)/python -m simulations claims --out $(RESULTS) --update CLAIMS.md > /dev/null
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""How wrong is a data attribution score? Derive, bound, predict and measure the errors of TRAK and its relatives."""
+"""Errors of data attribution scores: derived, bounded, predicted and measured, for TRAK and influence functions."""
 
 from pathlib import Path
 

@@ -36,7 +36,7 @@ def newton(lin: Linearization) -> Array:
 
 
 def trak_kernel(lin: Linearization, *, ridge: float = 0.0) -> Linearization:
-    """What TRAK keeps of the model before it projects: drop_ridge ∘ unit_curvature."""
+    """The kernel that TRAK projects: drop_ridge ∘ unit_curvature, ΦᵀΦ + μI in place of ΦᵀDΦ + λI."""
     return drop_ridge(unit_curvature(lin), ridge=ridge)
 
 

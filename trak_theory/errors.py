@@ -51,6 +51,10 @@ class RankDeficientError(np.linalg.LinAlgError):
     """The Hessian has no inverse in floating point: there is no unique minimiser."""
 
 
+class ScaleError(ValueError):
+    """Numbers whose squares leave the range of float64."""
+
+
 class NoMinimiserError(ValueError):
     """The objective has no minimiser (separable data without a ridge)."""
 
@@ -69,3 +73,7 @@ class DeadNetworkError(ValueError):
 
 class UnsupportedError(ValueError):
     """A model or a loop that a trajectory cannot describe."""
+
+
+class StoreError(ValueError):
+    """A store that cannot be read: which file, what was expected, what was found, what to do."""

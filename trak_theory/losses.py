@@ -94,8 +94,6 @@ class Logistic(Loss):
 
     def check(self, targets: Array) -> None:
         _refuse(~np.isin(targets, (0.0, 1.0)), targets, "logistic targets must be 0 or 1")
-        if np.all(targets == targets[0]):
-            raise ValueError(f"logistic targets contain one class only (all {targets[0]:g}); two classes are needed")
 
     def asymptotic_slopes(self, targets: Array) -> tuple[Array, Array]:
         return -targets, 1.0 - targets
@@ -114,12 +112,15 @@ class Logistic(Loss):
         return -self.curvature(targets, outputs) * np.tanh(outputs / 2)
 
     def taylor_remainder(self, targets: Array, outputs: Array, weights: Array) -> Remainder:
-        # σ(f+s) − σ(f) = ℓ″(f) (e^s − 1) / (1 + σ(f)(e^s − 1)): one exponential, vectorised, no cancellation.
-        probability = expit(outputs)
-        curvature = weights * self.curvature(targets, outputs)
+        # σ(f+s) − σ(f) = ±ℓ″(f) (e^{±s} − 1)/(1 + σ(∓|f|)(e^{±s} − 1)): one exponential, and with the sign that keeps
+        # σ below ½ the denominator does not cancel.
+        sign = np.where(outputs > 0, -1.0, 1.0)
+        probability = expit(-np.abs(outputs))
+        curvature = weights * self.curvature(targets, outputs) * sign
 
         def remainder(change: Array) -> Array:
             p, d = probability.astype(change.dtype), curvature.astype(change.dtype)
+            change *= sign.astype(change.dtype)
             growth = np.expm1(change)
             denominator = p * growth
             denominator += 1

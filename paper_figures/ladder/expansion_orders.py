@@ -48,7 +48,7 @@ def draw(results: Path) -> Drawing:
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """What is drawn: mean and standard error over data sets of each error, and of each slope."""
+    """Plotted numbers: mean and standard error over data sets of each error, and of each slope."""
     pieces = []
     for regime, (measure, _, _) in REGIMES.items():
         chosen = frame[frame["regime"] == regime]

@@ -67,6 +67,7 @@ def _map(own: pd.DataFrame, measure: str) -> HorizonMap:
         tuple(None if horizon == TO_THE_END else horizon for horizon in horizons),
         np.array([[values(cell, measure) for cell in row] for row in cells]),
         np.array([values(rows[rows["policy"] == "random"], measure) for rows in by_rate]),
+        np.array([[values(cell, f"longer_{measure}") for cell in row] for row in cells]),
         np.array([[cell["multiple"].mean() for cell in row] for row in cells]),
         "AdamW",
     )

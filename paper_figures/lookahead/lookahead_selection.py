@@ -1,4 +1,4 @@
-"""What selection gains, policy by policy: paired differences with their intervals."""
+"""Gain of selection, policy by policy: paired differences with their intervals."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ OVER_RANDOM = (
     "random, validation set added",
     "lowest loss",
     "largest loss",
+    "loss filter, share known",
+    "loss filter, share estimated",
     "SGD geometry, K = 0",
     "K = 0",
     "K = 0, two-step",
@@ -43,6 +45,7 @@ DUELS = (
     ("K = 0", "offline"),
     ("K = 0", "to the end"),
     ("K = 0", "all candidates"),
+    ("K = 0", "loss filter, share known"),
 )
 STOPPED = "random, more steps, stopped"
 # panel → (policy, against, measure) of its rows

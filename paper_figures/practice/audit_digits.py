@@ -1,4 +1,4 @@
-"""What an audit predicts for scores of a digits network, and what fresh projections show."""
+"""Predictions of an audit for scores of a digits network, beside fresh projections."""
 
 from __future__ import annotations
 

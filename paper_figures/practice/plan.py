@@ -1,4 +1,4 @@
-"""What a plan predicts for every k within a budget, and what TRAK reaches."""
+"""Predictions of a plan for every k within a budget, beside what TRAK reaches."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from simulations.benchmarks.timing import machine, timed
 from simulations.workloads.training_runs import Setting, setting
-from trak_theory.trajectory import AdamW, Run, attribute, retrain_without, train
+from trak_theory.trajectory import MLP, AdamW, Run, attribute, retrain_without, train
 
 N, SIZE, STEPS, QUERIES, LOOPED = 200, 20, 60, 32, 20
 HEADER = "| what | time | × numpy training run | × torch.optim loop |\n|---|---|---|---|"
@@ -36,7 +36,7 @@ def main(
             typer.echo(line)
 
 
-def measure(problem: Setting, run: Run, repeats: int) -> list[str]:
+def measure(problem: Setting[MLP], run: Run, repeats: int) -> list[str]:
     start, everyone = run.state(0)[0], np.arange(N)[:, None]
     replayed = train(run.objective, start, run.batches, run.optimizer, every=8)
     queries, many = problem.query, problem.queries(QUERIES)

@@ -118,7 +118,7 @@ def cross_entropy(network: Network, inputs: Array, targets: Array) -> Array:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How networks are trained: θ ← θ − η_t v, v ← m v + ∇(mean loss) + wd θ, or Adam on the same gradient.
+    """Training recipe of networks: θ ← θ − η_t v, v ← m v + ∇(mean loss) + wd θ, or Adam on the same gradient.
 
     batch_size None: full batch; otherwise shuffled epochs. decoupled: AdamW, whose decay skips the preconditioner.
     """

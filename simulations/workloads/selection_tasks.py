@@ -23,13 +23,13 @@ def setting(name: str, rng: Generator) -> Setting:
 
 def images(family: str, *, n: int, share: float, flaw: Flaw, rng: Generator) -> Setting:
     """n candidates of an image data set, a share of them flawed, and the others as they are."""
-    load, hidden = FAMILIES[family]
-    features, labels = (part.copy() for part in load())
+    shape = FAMILIES[family]
+    features, labels = (part.copy() for part in shape.load())
     candidates, validation, judge, test = np.split(rng.permutation(len(labels)), np.cumsum([n, 200, 150]))
     flawed = np.zeros(len(labels), bool)
     flawed[candidates[: round(share * n)]] = True
     features[flawed], labels[flawed] = flaw(features[flawed], labels[flawed], rng)
-    network = MLP(features, labels, hidden=hidden, classes=10)
+    network = MLP(features, labels, hidden=shape.hidden, classes=10, activation=shape.activation)
 
     def accuracy(theta: Array, samples: Array) -> float:
         return float((network.outputs(theta, samples).argmax(-1) == network.labels[samples]).mean())

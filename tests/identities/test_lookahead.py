@@ -24,6 +24,7 @@ from trak_theory.trajectory import (
     train,
     tune_horizon,
 )
+from trak_theory.trajectory.selection.filtering import REMEMBERED, WrongShare
 from trak_theory.trajectory.selection.lookahead import segment
 
 STEP = 1e-30
@@ -206,8 +207,23 @@ def test_the_policies_keep_what_they_say():
     again = [batches(policy="random", rng=np.random.default_rng(seed)) for seed in (0, 0, 1)]
     assert all(np.array_equal(a, b) for a, b in zip(again[0], again[1], strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(again[0], again[2], strict=True))
+    filtered = [batches(policy="loss-filter", wrong=0.5, rng=np.random.default_rng(seed)) for seed in range(20)]
+    smaller = candidates[0][np.argsort(losses)[:3]]
+    assert {sample for kept in filtered for sample in kept[0]} == set(smaller)
+    everyone = batches(keep=5 / 6, policy="loss-filter", wrong=0.5, rng=np.random.default_rng(0))[0]
+    assert set(everyone) == set(candidates[0]) - {candidates[0][np.argmax(losses)]}
     geometry = [batches(policy="look-ahead", estimator=name) for name in ("sgd", "first-order")]
     assert not all(np.array_equal(a, b) for a, b in zip(*geometry, strict=True))
+
+
+def test_the_wrong_share_is_estimated_from_the_losses_of_clean_samples():
+    rng, share = np.random.default_rng(0), WrongShare()
+    for _ in range(REMEMBERED):
+        clean, candidates = rng.exponential(size=2000), rng.exponential(size=2000)
+        candidates[:600] += 5.0
+        found = share.update(candidates, clean)
+    assert found == pytest.approx(0.3, abs=0.03)
+    assert WrongShare().update(np.zeros(4), np.ones(3)) == 0.0
 
 
 def test_under_sgd_the_two_geometries_are_one():
@@ -273,6 +289,34 @@ def test_the_grid_is_every_pair_on_every_task():
     assert np.isfinite(found.random).all()
     gain = found.gain(3e-2, 2)
     assert gain.mean == pytest.approx(np.mean(found.random[1] - found.losses[1, 1]))
+    gain = found.gain(3e-2, 2, at_equal="compute")
+    assert gain.mean == pytest.approx(np.mean(found.longer[1, 1] - found.losses[1, 1]))
+
+
+def test_random_selection_for_longer_is_a_plain_loop_that_stops_at_the_lowest_validation_loss():
+    task, optimizer, ends = tasks(1)[0], AdamW(3e-2), [3, 8, 21]
+    found = dict(zip(ends, task.longer(optimizer, [e / 8 for e in ends], keep=0.5, rng=np.random.default_rng(5)), strict=True))
+    assert len(task.candidates) == 8
+    rng, state, visited = np.random.default_rng(5), optimizer.start(task.start), []
+    for t in range(21):
+        kept = task.candidates[t % 8][np.sort(rng.choice(6, 3, replace=False))]
+        state = optimizer.at(t, state[0])(state, NET.gradient(state[0], kept, np.full(3, 1 / 3)))
+        if t + 1 in (3, 8, 16, 21):
+            visited.append((NET.loss(state[0], VALIDATION).mean(), state[0]))
+        if t + 1 in ends:
+            np.testing.assert_allclose(found[t + 1][0], state[0], rtol=1e-12)
+            np.testing.assert_allclose(found[t + 1][1], min(visited, key=lambda pair: pair[0])[1], rtol=1e-12)
+
+
+def test_the_recipe_says_when_the_compute_is_better_spent_on_steps():
+    noise = 0.02 * np.random.default_rng(0).standard_normal((3, 8))
+    won, lost = horizon_map(1.0 + noise, longer=1.5), horizon_map(1.0 + noise, longer=0.5)
+    assert won.pays(1e-3)
+    assert not lost.pays(1e-3)
+    assert "train on random samples for longer" not in won.recipe()
+    assert lost.recipe().endswith("at equal compute: train on random samples for longer instead")
+    assert lost.table()[0]["gain_over_random"].startswith("+1.9")
+    assert lost.table()[0]["gain_at_equal_compute"].startswith("-0.5")
 
 
 def test_halving_runs_the_better_half_on_twice_the_tasks():
@@ -293,10 +337,10 @@ def test_halving_runs_the_better_half_on_twice_the_tasks():
     assert part.recipe().count("\n") == 2
 
 
-def horizon_map(losses, random=None, multiples=(2.0, 5.0, 30.0)):
+def horizon_map(losses, longer=3.0, multiples=(2.0, 5.0, 30.0)):
     losses = np.array(losses, float)
-    reference = np.full((1, losses.shape[-1]), 3.0) if random is None else np.array([random], float)
-    return HorizonMap((1e-3,), (0, 4, None), losses[None], reference, np.array([multiples]), "AdamW")
+    random, longer = np.full((1, losses.shape[-1]), 3.0), np.full((1, *losses.shape), longer)
+    return HorizonMap((1e-3,), (0, 4, None), losses[None], random, longer, np.array([multiples]), "AdamW")
 
 
 def test_the_recipe_takes_the_cheapest_horizon_that_shows_no_difference():

@@ -27,6 +27,7 @@ OBJECTIVES = {
     "network": small_network(),
     "deep network": small_network(hidden=(4, 3)),
     "linear network": small_network(hidden=()),
+    **{f"{name} network": small_network(hidden=(4, 3), activation=name) for name in ("gelu", "relu", "leaky-relu")},
     **{f"{loss} GLM": small_glm(loss=loss) for loss in ("squared", "logistic", "poisson", "huber")},
 }
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)

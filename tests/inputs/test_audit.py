@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trak_theory.auditing.audit import audit
-from trak_theory.auditing.feature_file import read_arrays
+from trak_theory.auditing.stores.archive import read_arrays
 from trak_theory.cli.main import app
 
 
@@ -77,7 +77,7 @@ def test_pickles_are_never_loaded(tmp_path):
 
 
 def test_missing_file_and_arrays(tmp_path):
-    assert "No such file" in refused(tmp_path / "none.npz", tmp_path)
+    assert "no such file" in refused(tmp_path / "none.npz", tmp_path)
     path = tmp_path / "f.npz"
     np.savez(path, features=np.ones((3, 4)))
     assert "lacks ['queries', 'residual']" in refused(path, tmp_path)
@@ -93,7 +93,7 @@ def test_missing_file_and_arrays(tmp_path):
         ("residual", np.ones(29), "residual has 29 values for n = 30 points"),
         ("residual", np.full(30, 3.0), "not of a logistic margin"),
         ("features", np.ones(30), "features must have 2 axes"),
-        ("features", np.array([["a"] * 50] * 30), "features must be real numbers"),
+        ("features", np.array([["a"] * 50] * 30), "expected real numbers"),
         ("scores", np.ones((4, 30)), "scores have shape (4, 30), expected (n, q) = (30, 4)"),
         ("curvature", -np.ones(30), "curvature must be ≥ 0"),
     ],

@@ -26,9 +26,8 @@ def test_on_noise_a_horizon_is_called_different_at_most_as_often_as_the_level_sa
     rng, draws = np.random.default_rng(1), 600
     wrong, leaning, optimistic = 0, [], []
     for losses in rng.standard_normal((draws, 4, 8)):
-        found = HorizonMap(
-            (1.0,), (0, 1, 2, 3), losses[None], np.zeros((1, 8)), np.array([[1.0, 2.0, 3.0, 4.0]]), "SGD"
-        )
+        random, longer, multiples = np.zeros((1, 8)), np.zeros((1, 4, 8)), np.array([[1.0, 2.0, 3.0, 4.0]])
+        found = HorizonMap((1.0,), (0, 1, 2, 3), losses[None], random, longer, multiples, "SGD")
         wrong += any(not row["gain_over_best"].startswith(("best", "no difference")) for row in found.table())
         leaning.append(found.chosen_gain(1.0).mean)
         optimistic.append(found.gain(1.0, found.best(1.0)).mean)

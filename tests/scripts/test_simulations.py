@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def test_killed_in_the_middle_and_restarted_gives_the_same_bytes(tmp_path, unint
     process = start(out, "--jobs", str(jobs))
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    assert f"{12 - len(kept)} cells computed, {len(kept)} were there, 0 failed" in output
+    assert summary(output) == (12 - len(kept), len(kept), 0)
     assert rows(out) == uninterrupted
     counts = Counter(index for _, index in starts(out))
     assert set(counts) == set(range(12))
@@ -204,40 +205,46 @@ def test_a_failing_cell_is_recorded_does_not_stop_the_rest_and_is_tried_again(tm
     monkeypatch.setenv("TOY_FAIL", "4")
     result = toy("run", "toy", "--jobs", "1")
     assert result.exit_code == 1
-    assert "toy: 11 cells computed, 0 were there, 1 failed" in result.output
+    assert summary(result.output) == (11, 0, 1)
     assert "failed: {'kind': 'only', 'index': 4}: ArithmeticError: cell 4 does not add up" in result.output
     (record,) = (tmp_path / "results" / "toy").glob("*.failed.json")
     assert str(record) in result.output
     assert '"index": 4' in record.read_text()
     assert "toy_study.py" in record.read_text()
-    assert status(toy) == {"quick": (11, 1, 0), "full": (11, 1, 0)}
+    assert status(toy) == {"quick": (11, 0, 1, 0), "full": (11, 0, 1, 0)}
 
     monkeypatch.delenv("TOY_FAIL")
     result = toy("run", "toy", "--jobs", "1")
     assert result.exit_code == 0
-    assert "toy: 1 cells computed, 11 were there, 0 failed" in result.output
+    assert summary(result.output) == (1, 11, 0)
     assert not record.exists()
-    assert status(toy) == {"quick": (12, 0, 0), "full": (12, 0, 0)}
+    assert status(toy) == {"quick": (12, 0, 0, 0), "full": (12, 0, 0, 0)}
     counts = Counter(index for _, index in starts(tmp_path / "results"))
     assert counts == Counter({index: 1 + (index == 4) for index in range(12)})
 
 
 def test_a_corrupt_file_is_computed_again(tmp_path, toy, uninterrupted):
-    assert status(toy)["quick"] == (0, 0, 12)
+    assert status(toy)["quick"] == (0, 0, 0, 12)
     assert toy("run", "toy", "--jobs", "1").exit_code == 0
     first, second, *_ = sorted((tmp_path / "results" / "toy").glob("*.parquet"))
     intact = first.read_bytes()
     first.write_bytes(intact[:-20])
     second.write_bytes(b"")
-    assert status(toy)["quick"] == (10, 0, 2)
+    assert status(toy)["quick"] == (10, 0, 0, 2)
     result = toy("run", "toy", "--jobs", "1")
-    assert "toy: 2 cells computed, 10 were there, 0 failed" in result.output
+    assert summary(result.output) == (2, 10, 0)
     assert first.read_bytes() == intact
     assert rows(tmp_path / "results") == uninterrupted
 
 
+def summary(output):
+    """(computed, kept, failed) of the last line on the toy."""
+    pattern = r"toy: (\d+) cells computed.*, (\d+) were there, (\d+) failed"
+    return tuple(map(int, re.findall(pattern, output)[-1]))
+
+
 def status(toy):
-    """size → (done, failed, left)"""
+    """size → (fresh, stale, failed, missing)"""
     result = toy("status", "toy")
     assert result.exit_code == 0
     lines = [line.split() for line in result.output.splitlines()[1:]]
@@ -270,8 +277,8 @@ def test_status_without_a_name_counts_every_study(tmp_path):
     assert result.exit_code == 0
     lines = [line.split() for line in result.output.splitlines()[1:]]
     for study in all_studies():
-        assert [study.name, "quick", "0", "0", str(len(study.quick))] in lines
-        assert [study.name, "full", "0", "0", str(len(study.full))] in lines
+        assert [study.name, "quick", "0", "0", "0", str(len(study.quick))] in lines
+        assert [study.name, "full", "0", "0", "0", str(len(study.full))] in lines
 
 
 def test_finding_a_study_loads_no_data_sets_and_no_plots():

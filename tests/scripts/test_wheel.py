@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from zipfile import ZipFile
@@ -23,8 +24,11 @@ def run(*command, **options):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    out = tmp_path_factory.mktemp("wheel")
-    code, said = run(sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(ROOT))
+    out, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
+    shutil.copytree(ROOT / "trak_theory", source / "trak_theory", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    code, said = run(sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(source))
     assert code == 0, said
     return next(out.glob("*.whl"))
 

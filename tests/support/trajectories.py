@@ -39,9 +39,10 @@ OPTIMIZERS = {
 }
 
 
-def small_network(seed=0, n=24, width=5, hidden=(4,), classes=3):
+def small_network(seed=0, n=24, width=5, hidden=(4,), classes=3, activation="tanh"):
     rng = np.random.default_rng(seed)
-    return MLP(rng.standard_normal((n, width)), rng.integers(0, classes, n), hidden=hidden, classes=classes)
+    features, labels = rng.standard_normal((n, width)), rng.integers(0, classes, n)
+    return MLP(features, labels, hidden=hidden, classes=classes, activation=activation)
 
 
 def small_glm(seed=0, loss="logistic", n=24, p=11):

@@ -44,7 +44,7 @@ def audit(
     """Audit TRAK scores: implicit ridge, error bars, what each dropped term costs, and what to change."""
     try:
         from trak_theory.auditing.audit import audit as run_audit
-        from trak_theory.auditing.feature_file import read_arrays
+        from trak_theory.auditing.stores.archive import read_arrays
         from trak_theory.auditing.report import write_report
 
         arrays = read_arrays(features, required=("features", "queries", "residual"), optional=OPTIONAL)

@@ -164,6 +164,7 @@ def subset_models(
             loss=glm.loss,
             ridge=glm.ridge * fraction,
             weights=glm.weights * chosen,
+            offset=glm.offset,
         ).fit()
         residual = glm.weights * glm.loss.residual(glm.targets, part.outputs)
         curvature = glm.weights * glm.loss.curvature(glm.targets, part.outputs)

@@ -1,4 +1,4 @@
-"""How well an estimate of influence agrees with a reference, query by query."""
+"""Agreement of an estimated influence with a reference: correlations, error and overlap, query by query."""
 
 from __future__ import annotations
 

@@ -12,10 +12,12 @@ from trak_theory.linearization import Linearization
 from trak_theory.numerics.checks import positive_count
 from trak_theory.numerics.spectrum import spectrum
 from trak_theory.projection.kernel_law import KernelLaw
-from trak_theory.projection.matrices import Sketch
+from trak_theory.projection.matrices import ENTRIES_PER_ROW, Sketch
 
 EXCESS_KURTOSIS_OF_SIGNS = -2.0
 BLOCK = 1024
+CROWDED = 3.0  # dimensions a parameter of a median gradient meets alone: see study `premises`
+EMPTY = 0.3  # expected dimensions that no parameter of weight falls into
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,7 @@ class ProjectionLaw:
     implicit_ridge γ     the ridge that the projection amounts to
     effective_dimension  df(γ) = tr ΦᵀΦ R; equals k when μ = 0
     diagnosis            what is wrong with these scores, in words; empty when nothing is
+    delocalisation       (Σφ_a²)²/Σφ_a⁴ of the median row: the parameters that its gradient spreads over
     """
 
     mean: Array
@@ -34,6 +37,7 @@ class ProjectionLaw:
     implicit_ridge: float
     effective_dimension: float
     diagnosis: str
+    delocalisation: float
 
     def interval(self, z: float = 1.96) -> tuple[Array, Array]:
         """(lower, upper), each (n, q): where a score lies with the probability that a normal |Z| < z has."""
@@ -51,7 +55,7 @@ def projection_law(
         Var T_ij ≃ r_i² γ²/(J(k − df₂)) [(φ_iᵀR²φ_i)(φ*_jᵀR²φ*_j) + (φ_iᵀR²φ*_j)²]
                    − 2 r_i² γ²/(Jk) Σ_a (Rφ_i)_a²(Rφ*_j)_a²
 
-    The last term belongs to signs (`rademacher`, `sparse`) and is absent for `normal`. It is negligible where
+    The last term belongs to signs (all kinds but `normal`). It is negligible where
     gradients spread over many parameters; where a training and a query gradient consist of one shared
     coordinate (one-hot columns, embeddings) it takes away all but df₂/k of the variance.
 
@@ -65,7 +69,7 @@ def projection_law(
     if kind not in get_args(Sketch):
         raise ValueError(f"unknown projection {kind!r}: choose one of {get_args(Sketch)}")
     law = KernelLaw(spectrum(lin.features, lin.queries), k, ensemble, ridge)
-    variance = law.variance
+    variance, spread = law.variance, float(np.median(participation(lin.features)))
     if kind != "normal":
         correction = EXCESS_KURTOSIS_OF_SIGNS / (k * ensemble) * _shared_coordinates(lin, law)
         variance = np.maximum(variance + correction, 0.0)
@@ -74,7 +78,29 @@ def projection_law(
         sd=np.abs(lin.residual)[:, None] * np.sqrt(variance),
         implicit_ridge=law.implicit_ridge,
         effective_dimension=law.effective_dimension,
-        diagnosis=law.diagnosis,
+        diagnosis=law.diagnosis or _localised(lin.features, k, kind, spread),
+        delocalisation=spread,
+    )
+
+
+def participation(rows: Array) -> Array:
+    """(Σφ_a²)²/Σφ_a⁴ of each row (n,), between 1 (one parameter) and p (all alike); 1 for a row of zeros."""
+    squares, fourths = (np.einsum("ip,ip->i", part, part) for part in (rows, rows**2))
+    return np.divide(squares**2, fourths, out=np.ones(len(rows)), where=fourths > 0)
+
+
+def _localised(features: Array, k: int, kind: Sketch, spread: float) -> str:
+    """What is wrong with a sketch of few entries per parameter, where a gradient has few parameters; often nothing."""
+    entries = min(ENTRIES_PER_ROW.get(kind, k), k)
+    crowding = k / (entries * spread)
+    columns = float(participation(np.linalg.norm(features, axis=0)[None])[0])
+    empty = k * np.exp(-entries * columns / k)
+    if entries == k or (crowding <= CROWDED and empty <= EMPTY):
+        return ""
+    return (
+        f"k = {k} dimensions, {entries} of them for each parameter: a median gradient spreads over {spread:.3g} "
+        f"parameters and all of them over {columns:.3g}, so that {empty:.2g} dimensions may hold next to nothing and "
+        "single scores vary up to several times more than their error bars; use a normal or rademacher projection"
     )
 
 

@@ -1,0 +1,7 @@
+"""Retraining on other data: measured by the linear datamodelling score, and predicted by the linearised model."""
+
+from trak_theory.retraining.datamodeling_score import Lds, OverQueries, compare, lds
+from trak_theory.retraining.kernel_twin import Reweighted, Twin, block_twin, twin
+from trak_theory.retraining.subsets import membership
+
+__all__ = ["Lds", "OverQueries", "Reweighted", "Twin", "block_twin", "compare", "lds", "membership", "twin"]

@@ -129,7 +129,7 @@ def cholesky(hessian: Array) -> Solve:
 
 @dataclass(frozen=True)
 class Descent:
-    """Where each of B problems ended: θ (B, p), and whether it converged (B,)."""
+    """End points of B problems: θ (B, p), and whether each converged (B,)."""
 
     theta: Array
     converged: Array

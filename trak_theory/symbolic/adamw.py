@@ -83,8 +83,8 @@ def write_in_closed_form() -> dict[str, Any]:
     second = 2 * (1 - beta2) * g * xi / SECOND_CORRECTION  # first-order δv̂
     square = (1 - beta2) * xi**2 / SECOND_CORRECTION  # second-order δv̂
     slope = -(D**2) / (2 * root)  # ∂D/∂v̂
-    bend = S * (1 / (2 * root**2) + D / root)  # ∂²(m̂D)/∂v̂² = −∂S/∂v̂ at fixed m̂
-    change = slope * first * second + bend * second**2 / 2 - S * square
+    curvature = S * (1 / (2 * root**2) + D / root)  # ∂²(m̂D)/∂v̂² = −∂S/∂v̂ at fixed m̂
+    change = slope * first * second + curvature * second**2 / 2 - S * square
     return {"theta": -lr * change, "m": sp.Integer(0), "v": (1 - beta2) * xi**2}
 
 

@@ -43,13 +43,13 @@ def _squared() -> LossFormula:
 
 
 def _logistic() -> LossFormula:
-    bend = expit(f) * expit(-f)
+    variance = expit(f) * expit(-f)
     stable = (
         sp.Max(f, 0) + log1p(sp.exp(-sp.Abs(f))) - y * f,
         (1 - y) * expit(f) - y * expit(-f),
-        bend,
-        -bend * sp.tanh(f / 2),
-        bend * (1 - 6 * bend),
+        variance,
+        -variance * sp.tanh(f / 2),
+        variance * (1 - 6 * variance),
     )
     return LossFormula("logistic", sp.log(1 + sp.exp(f)) - y * f, stable)
 

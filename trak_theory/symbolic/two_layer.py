@@ -78,12 +78,14 @@ def hessian(parameters: tuple[Array, Array, Array, float], inputs: Array, activa
     """∂²f/∂(a, W, b, c)² at one input, assembled from the blocks of each unit; in the order of `gradient`."""
     outer, weights, bias, _ = parameters
     units, width = weights.shape
-    mixed, bend = (_of_units(name, outer, weights @ inputs + bias, activation) for name in ("d2f/dadw", "d2f/dwdw"))
+    mixed, curvature = (
+        _of_units(name, outer, weights @ inputs + bias, activation) for name in ("d2f/dadw", "d2f/dwdw")
+    )
     extended = np.append(inputs, 1.0)
     total = np.zeros((units * (width + 2) + 1,) * 2)
     for u in range(units):
         inner = np.append(units + u * width + np.arange(width), units * (width + 1) + u)
-        total[np.ix_(inner, inner)] = bend[u] * np.outer(extended, extended)
+        total[np.ix_(inner, inner)] = curvature[u] * np.outer(extended, extended)
         total[u, inner] = total[inner, u] = mixed[u] * extended
     return total
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy import ndarray as Array
 
-from trak_theory.torch_bridge import recorded
 from trak_theory.torch_bridge.objective import TorchObjective
+from trak_theory.torch_bridge.recording import recorded
 from trak_theory.trajectory.query import loss_query
 from trak_theory.trajectory.selection.lookahead import lookahead
 from trak_theory.trajectory.selection.select import check_horizon, check_validation, kept_sizes, lowest

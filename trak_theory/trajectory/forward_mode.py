@@ -9,7 +9,7 @@ import numpy as np
 
 from trak_theory.trajectory.convention import Convention, Removal
 from trak_theory.trajectory.optimizer.steps import State
-from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.run import Run, batch_weights
 from trak_theory.trajectory.sweep.blocks import zeros
 from trak_theory.trajectory.sweep.push import Change, Estimator, frozen_steps, moment, push
 from trak_theory.trajectory.sweep.removals import Removals
@@ -38,12 +38,13 @@ def forward(
     pending: dict[int, list[Change]] = defaultdict(list)  # t → what is to be added to δx_t
     for t in range(run.steps):
         here = moment(run, t)
-        counts = np.array([np.sum(run.batches[t] == i) for i in samples])
-        convention.refuse_empty(t, run.batches[t], len(run.batches[t]) - counts.max(), "a sample")
+        in_batch = batch_weights(run.objective, run.batches[t])
+        weights = np.array([in_batch[run.batches[t] == i].sum() for i in samples])
+        convention.refuse_empty(t, run.batches[t], in_batch.sum() - weights.max(), "a sample")
         curved = settings.curvature_product(run, t, here.state[0], change[0])
         change = here.step.tangent(here.state, here.gradient, change, curved)
-        if counts.any():
-            removals = Removals(run, t, here, convention, samples, counts, len(samples))
+        if weights.any():
+            removals = Removals(run, t, here, convention, samples, weights, len(samples))
             xi = removals.xi(everything, removals.gradients(everything))
             frozen = frozen_steps(estimator, run.age(t), run.steps - t - 1)
             following = [moment(run, t + 1 + k) for k in range(frozen)]

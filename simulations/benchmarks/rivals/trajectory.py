@@ -17,7 +17,7 @@ from simulations.benchmarks.rivals.tables import Row, header, line
 from simulations.workloads.training_runs import Setting, setting
 from trak_theory import agreement
 from trak_theory.numerics.estimate import mean
-from trak_theory.trajectory import AdamW, Run, retrain_without
+from trak_theory.trajectory import MLP, AdamW, Run, retrain_without
 
 N, SIZE, STEPS, RATES = 200, 20, 60, (2e-3, 2e-2)
 DECAY = 0.01
@@ -92,7 +92,7 @@ def _summary(rate: float, method: str, cells: list[Row | Failure]) -> Row:
     }
 
 
-def arrays_of_run(problem: Setting, run: Run) -> dict[str, Array]:
+def arrays_of_run(problem: Setting[MLP], run: Run) -> dict[str, Array]:
     """The network at the start (weights (in, out)), the data, the batches (T, |B|)."""
     network = problem.network
     parts, at = [], 0

@@ -1,4 +1,4 @@
-"""What can the linear datamodelling score reach, and does it measure leave-one-out fidelity?"""
+"""Ceiling of the linear datamodelling score, and its relation to leave-one-out fidelity."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def cells(n: int, replicates: int) -> list[Params]:
 
 STUDY = Study(
     name="lds_law",
-    summary="What can the linear datamodelling score reach, and does it measure leave-one-out fidelity?",
+    summary="Ceiling of the linear datamodelling score, and its relation to leave-one-out fidelity.",
     run=run,
     quick=cells(200, 4),
     full=cells(200, 4) + cells(500, 8),

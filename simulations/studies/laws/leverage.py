@@ -1,4 +1,4 @@
-"""What becomes of the ranking when points differ in leverage: elliptical rows c_i g_i?"""
+"""Rankings when points differ in leverage: elliptical rows c_i g_i."""
 
 from __future__ import annotations
 

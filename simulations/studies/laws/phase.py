@@ -1,4 +1,4 @@
-"""Where in the plane of model size and projected dimension do ranks survive?"""
+"""Rank agreement over the plane of model size and projected dimension."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def cells(n: int, replicates: int) -> list[Params]:
 
 STUDY = Study(
     name="phase",
-    summary="Where in the plane of model size and projected dimension do ranks survive?",
+    summary="Rank agreement over the plane of model size and projected dimension.",
     run=run,
     quick=cells(200, 4),
     full=cells(200, 4) + cells(800, 8),

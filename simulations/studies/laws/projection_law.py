@@ -31,6 +31,7 @@ def run(params: Params, rng: Generator) -> Rows:
     law = projection_law(lin, k=k, ridge=ridge)
     scores = np.stack([_scores(lin, k, ridge, child) for child in drawing.spawn(draws)])
     z = (scores - law.mean) / law.sd
+    covered = np.mean(np.abs(z) < 1.96, (1, 2))
     slope = np.sum(scores * law.mean, (1, 2)) / np.sum(law.mean**2)
     chosen = choosing.choice(law.mean.size, SHOWN, replace=False)
     summary = {
@@ -41,7 +42,8 @@ def run(params: Params, rng: Generator) -> Rows:
         "effective_dimension": law.effective_dimension,
         "spread_of_z": float(np.sqrt(np.mean(z**2))),
         "spread_of_z_se": mean(np.mean(z**2, (1, 2))).se / 2,
-        "coverage": float(np.mean(np.abs(z) < 1.96)),
+        "coverage": mean(covered).value,
+        "coverage_se": mean(covered).se,
         "slope": mean(slope).value,
         "slope_se": mean(slope).se,
         "median_sd_ratio": float(np.median(scores.std(0) / law.sd)),

@@ -1,4 +1,4 @@
-"""How does the spectrum of the features decide whether more projected dimensions help?"""
+"""Effect of the spectrum of the features on the gain from more projected dimensions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def cells(n: int, replicates: int) -> list[Params]:
 
 STUDY = Study(
     name="spectrum",
-    summary="How does the spectrum of the features decide whether more projected dimensions help?",
+    summary="Effect of the spectrum of the features on the gain from more projected dimensions.",
     run=run,
     quick=cells(300, 4),
     full=cells(300, 4) + cells(1000, 8),

@@ -1,4 +1,4 @@
-"""How well look-ahead scores rank samples: by their effect K steps later, and by their effect on the end of the run."""
+"""Rank fidelity of look-ahead scores: to effects K steps later, and to effects on the end of the run."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ STUDY = Study(
     name="lookahead_fidelity",
     summary="Rank fidelity of K-step look-ahead scores, to their own read-out and to the end of the run.",
     run=run,
-    quick=grid(setting=["digits_wrong_labels"], learning_rate=RATES[1:], replicate=range(2)),
+    quick=grid(setting=["digits_wrong_labels"], learning_rate=RATES[1:], replicate=range(4)),
     full=grid(setting=["digits_wrong_labels", "digits_domains"], learning_rate=RATES, replicate=range(10)),
     seconds=0.7,
 )

@@ -57,7 +57,7 @@ STUDY = Study(
     name="plan",
     summary="For a budget k·J, the predicted Kendall of every k is what TRAK reaches, and the best k is the best.",
     run=run,
-    quick=grid(n=[150], budget=[160], draws=[4]),
-    full=[*grid(n=[150], budget=[160], draws=[4]), *grid(n=[300], budget=[160, 480], draws=[8])],
+    quick=grid(n=[150], budget=[160], draws=[12]),
+    full=[*grid(n=[150], budget=[160], draws=[12]), *grid(n=[300], budget=[160, 480], draws=[8])],
     seconds=lambda params: 0.6 if params["n"] == 150 else 2.5,
 )

@@ -1,4 +1,4 @@
-"""What TRAK's scalar margin costs against the full block of a softmax's outputs."""
+"""Cost of TRAK's scalar margin against the full block of a softmax's outputs."""
 
 from __future__ import annotations
 
@@ -97,21 +97,21 @@ def _block(digits: DigitsNetwork, ridge: float) -> BlockLinearization:
     )
 
 
-def cells(replicates: int, sizes: list[tuple[int, int]]) -> list[Params]:
+def cells(replicates: int, sizes: list[tuple[int, int]], exact: int) -> list[Params]:
     leave: dict[str, Any] = {"truth": ["leave-one-out"], "n": [120], "width": [8], "ridge": [0.5, 2.0, 8.0]}
     scores: list[Params] = [
         {"truth": "datamodels", "n": n, "width": width, "ridge": 0.0, "replicate": r}
         for n, width in sizes
         for r in range(replicates)
     ]
-    return scores + grid(**leave, replicate=range(replicates))
+    return scores + grid(**leave, replicate=range(exact))
 
 
 STUDY = Study(
     name="margin_shortcut",
-    summary="What TRAK's scalar margin costs against the full block of a softmax's outputs.",
+    summary="Cost of TRAK's scalar margin against the full block of a softmax's outputs.",
     run=run,
-    quick=cells(2, [(300, 16)]),
-    full=cells(6, [(300, 16), (600, 16), (600, 32)]),
+    quick=cells(3, [(300, 16)], exact=1),
+    full=cells(6, [(300, 16), (600, 16), (600, 32)], exact=6),
     seconds=lambda params: 40 if params["n"] == 600 else 5,
 )

@@ -1,4 +1,4 @@
-"""What was tried where no estimate holds, large learning rates and long runs, at the cost of twenty retrainings."""
+"""Attempts where no estimate holds, large learning rates and long runs, at the cost of twenty retrainings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.random import Generator
 from simulations.engine.study import Params, Rows, Study, grid
 from simulations.workloads.training_runs import Setting, setting
 from trak_theory.numerics.agreement import agreement
-from trak_theory.trajectory import AdamW, Run, attribute, retrain_without, train
+from trak_theory.trajectory import MLP, AdamW, Run, attribute, retrain_without, train
 from trak_theory.trajectory.remedy import most_influential
 
 N, SIZE, DECAY = 200, 20, 0.01
@@ -48,7 +48,7 @@ def run(params: Params, rng: Generator) -> Rows:
     ]
 
 
-def _jittered(problem: Setting, trained: Run, rng: Generator) -> Array:
+def _jittered(problem: Setting[MLP], trained: Run, rng: Generator) -> Array:
     """Mean attribution of runs whose start is 1 % off: does smoothing over paths help?"""
     start = trained.state(0)[0]
     starts = [start * (1 + JITTER * rng.standard_normal(start.shape)) for _ in range(JITTERED)]

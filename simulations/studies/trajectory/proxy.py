@@ -23,8 +23,33 @@ OPTIMIZERS: dict[str, tuple[Optimizer, float]] = {
     "adam": (Adam(1.0), 1.0),
     "sgd_momentum": (SGD(1.0, momentum=0.9), 30.0),
 }
-CALIBRATED = ("digits", "digits_deep", "digits_linear", "breast_cancer")
-LEFT_OUT = ("wine",)
+# Constants and thresholds may be fitted on runs of these families, under another seed than that of the results;
+CALIBRATED = (
+    "digits",
+    "digits_deep",
+    "digits_linear",
+    "digits_gelu",
+    "digits_relu",
+    "breast_cancer",
+    "cnn_relu",
+    "factorisation",
+    "gpt2",
+)
+# on these never: the list was fixed before anything was calibrated.
+LEFT_OUT = (
+    "wine",
+    "mnist",
+    "breast_cancer_linear",
+    "digits_deep_relu",
+    "digits_leaky_relu",
+    "wine_relu",
+    "cnn_leaky_relu",
+    "conv1d",
+    "gru",
+    "embedding_bag",
+    "gpt2_scratch",
+    "llama",
+)
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 LABELS = ("trust", "ranks only", "do not trust")
 

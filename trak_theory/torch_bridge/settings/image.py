@@ -13,8 +13,8 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from trak_theory.torch_bridge.loop import record_training
 from trak_theory.torch_bridge.objective import TorchObjective, cross_entropy
+from trak_theory.torch_bridge.recording.loop import record_training
 from trak_theory.trajectory import Query, Run, loss_query
 
 Images = tuple[Array, Array]  # (N, …) in [0, 1], labels (N,)

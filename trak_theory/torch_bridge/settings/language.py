@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trak_theory.torch_bridge.full_precision import in_full_precision
-from trak_theory.torch_bridge.loop import record_training
 from trak_theory.torch_bridge.objective import TorchObjective
+from trak_theory.torch_bridge.recording.loop import record_training
 from trak_theory.torch_bridge.settings.text import CHATML, PLAIN, Sequences, instruction_sequences, text_sequences
 from trak_theory.trajectory import Query, Run, loss_query
 

@@ -17,10 +17,12 @@ from trak_theory.trajectory.objective import Objective
 from trak_theory.trajectory.optimizer.recipes import Optimizer
 from trak_theory.trajectory.query import as_numpy
 from trak_theory.trajectory.selection.gain import Gain, paired_gain
+from trak_theory.trajectory.selection.longer import train_longer
 from trak_theory.trajectory.selection.select import Selection, select
 from trak_theory.trajectory.sweep.push import Estimator
 
 Search = Literal["grid", "halving"]
+Equal = Literal["steps", "compute"]
 
 MIN_TASKS = 3  # to choose a horizon by an interval over two of them and judge it on the third
 
@@ -47,13 +49,23 @@ class Task:
         """The mean judge loss at θ."""
         return float(as_numpy(self.objective.loss(theta, np.asarray(self.judge))).mean())
 
+    def longer(
+        self, optimizer: Optimizer, multiples: Sequence[float], *, keep: float, rng: Generator
+    ) -> list[tuple[Any, Any]]:
+        """`train_longer` on this task for each multiple of its steps: θ at the end, and θ of lowest validation loss."""
+        ends = [max(1, round(multiple * len(self.candidates))) for multiple in multiples]
+        how: dict[str, Any] = {"start": self.start, "keep": keep, "ends": ends, "rng": rng}
+        found = train_longer(self.objective, self.candidates, self.validation, optimizer, **how)
+        return [found[end] for end in ends]
+
 
 @dataclass(frozen=True, eq=False)
 class HorizonMap:
     """Judge losses of every learning rate (r), horizon (h) and replicate (m), and the horizon that pays, K*(η).
 
     losses (r, h, m)     NaN where halving dropped the pair; horizons hold None for the end of the run
-    random (r, m)        of random selection on the same replicates
+    random (r, m)        of random selection on the same replicates and for as many steps
+    longer (r, h, m)     of random selection with the compute of each horizon, stopped at its lowest validation loss
     multiples (r, h)     cost of a step against a plain one, in sample gradients
     geometry             whose step the scores believe in: the optimiser's, or SGD's for the estimator "sgd"
     """
@@ -62,6 +74,7 @@ class HorizonMap:
     horizons: tuple[int | None, ...]
     losses: Array
     random: Array
+    longer: Array
     multiples: Array
     geometry: str
 
@@ -76,20 +89,24 @@ class HorizonMap:
         """
         return self.horizons[self._cheapest(self._row(rate))]
 
-    def gain(self, rate: float, horizon: int | None) -> Gain:
-        """Over random selection, one interval for itself."""
-        row = self._row(rate)
-        return paired_gain(self.losses[row, self.horizons.index(horizon)], self.random[row])
+    def gain(self, rate: float, horizon: int | None, *, at_equal: Equal = "steps") -> Gain:
+        """Over random selection for as many steps, or with as much compute; one interval for itself."""
+        row, column = self._row(rate), self.horizons.index(horizon)
+        return paired_gain(self.losses[row, column], self._reference(at_equal)[row, column])
 
-    def chosen_gain(self, rate: float) -> Gain:
+    def chosen_gain(self, rate: float, *, at_equal: Equal = "steps") -> Gain:
         """The gain of the rule `cheapest` over random, the rule applied to all replicates but the one it is judged on.
 
         Free of the optimism of judging a choice on the runs that it was made on.
         """
-        row = self._row(rate)
+        row, reference = self._row(rate), self._reference(at_equal)
         seen = np.flatnonzero(~np.isnan(self.random[row]))
-        chosen = [self.losses[row, self._cheapest(row, int(k)), k] for k in seen]
-        return paired_gain(chosen, self.random[row, seen])
+        pairs = [(self._cheapest(row, int(k)), k) for k in seen]
+        return paired_gain([self.losses[row][pair] for pair in pairs], [reference[row][pair] for pair in pairs])
+
+    def pays(self, rate: float) -> bool:
+        """Whether the choice of `cheapest` is better than random selection with the same compute, beyond its error."""
+        return self.chosen_gain(rate, at_equal="compute").low > 0
 
     def table(self) -> list[dict[str, Any]]:
         """Tidy rows: each horizon against random, and against K* of its learning rate, with simultaneous intervals."""
@@ -106,6 +123,7 @@ class HorizonMap:
                     "loss": float(np.nanmean(losses)),
                     "multiple": float(self.multiples[row, column]),
                     "gain_over_random": str(self.gain(rate, horizon)),
+                    "gain_at_equal_compute": str(self.gain(rate, horizon, at_equal="compute")),
                     "gain_over_best": "best" if against is None else str(against),
                 }
             )
@@ -121,12 +139,22 @@ class HorizonMap:
         multiple = self.multiples[row, self.horizons.index(cheapest)]
         line = (
             f"at lr {rate:g}: K = {name_of(cheapest)} with {self.geometry} geometry; costs {multiple:.3g}× a plain "
-            f"step in sample gradients; gain over random {self.chosen_gain(rate)}"
+            f"step in sample gradients; gain over random {self.chosen_gain(rate)} at equal steps, "
+            f"{self.chosen_gain(rate, at_equal='compute')} at equal compute"
         )
+        if not self.pays(rate):
+            line += ": train on random samples for longer instead"
         if cheapest == best:
             return line
         against = self._against(self.losses[row], self.horizons.index(cheapest), self.horizons.index(best))
         return f"{line}; against K = {name_of(best)}: {against}"
+
+    def _reference(self, at_equal: Equal) -> Array:
+        """Losses (r, h, m) of random selection."""
+        one_of("at_equal", at_equal, get_args(Equal))
+        if at_equal == "compute":
+            return self.longer
+        return np.broadcast_to(self.random[:, None, :], self.losses.shape)
 
     def _row(self, rate: float) -> int:
         return self.learning_rates.index(rate)
@@ -164,7 +192,8 @@ def tune_horizon(
     """Select with every horizon at every learning rate on the same tasks, beside random selection.
 
     optimizer: learning rate ↦ optimiser. grid runs all pairs on all tasks; halving runs all pairs on a few tasks, then
-    again and again the better half of them (by mean judge loss) on twice as many. A run that diverges raises with its
+    again and again the better half of them (by mean judge loss) on twice as many. Random selection runs twice: for as
+    many steps, and for as much compute as each horizon took, see `train_longer`. A run that diverges raises with its
     step: leave that learning rate out.
     """
     one_of("search", search, get_args(Search))
@@ -184,13 +213,25 @@ def tune_horizon(
         if last < len(tasks):
             alive.sort(key=lambda pair: losses[pair][:last].mean())
             alive = alive[: ceil(len(alive) / 2)]
-    random = np.full((len(learning_rates), len(tasks)), np.nan)
-    for row, k in np.argwhere(~np.isnan(losses).all(1)):
-        chosen = tasks[k].select(optimizer(learning_rates[row]), keep=keep, policy="random", rng=rng)
-        random[row, k] = tasks[k].judged(chosen.final)
-    geometry = "SGD" if estimator == "sgd" else type(optimizer(learning_rates[0])).__name__
+    made = [optimizer(rate) for rate in learning_rates]
+    random, longer = _at_random(tasks, made, costs, keep, rng)
+    geometry = "SGD" if estimator == "sgd" else type(made[0]).__name__
     multiples = np.nanmean(costs, axis=2)
-    return HorizonMap(tuple(learning_rates), tuple(horizons), losses, random, multiples, geometry)
+    return HorizonMap(tuple(learning_rates), tuple(horizons), losses, random, longer, multiples, geometry)
+
+
+def _at_random(
+    tasks: Sequence[Task], optimizers: Sequence[Optimizer], costs: Array, keep: float, rng: Generator
+) -> tuple[Array, Array]:
+    """Judge losses of random selection for as many steps (r, m), and with the compute `costs` (r, h, m)."""
+    random, longer = np.full(costs[:, 0].shape, np.nan), np.full(costs.shape, np.nan)
+    for row, k in np.argwhere(~np.isnan(costs).all(1)):
+        chosen = tasks[k].select(optimizers[row], keep=keep, policy="random", rng=rng)
+        random[row, k] = tasks[k].judged(chosen.final)
+        run = np.flatnonzero(~np.isnan(costs[row, :, k]))
+        ends = tasks[k].longer(optimizers[row], costs[row, run, k].tolist(), keep=keep, rng=rng)
+        longer[row, run, k] = [tasks[k].judged(stopped) for _, stopped in ends]
+    return random, longer
 
 
 def _rounds(search: Search, pairs: int, tasks: int) -> list[tuple[int, int]]:

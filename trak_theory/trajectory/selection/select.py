@@ -17,11 +17,12 @@ from trak_theory.trajectory.optimizer.recipes import Optimizer
 from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.query import Query, as_numpy, loss_query
 from trak_theory.trajectory.run import Run, advance, check_batches, check_start, train
+from trak_theory.trajectory.selection.filtering import WrongShare, filtered
 from trak_theory.trajectory.selection.lookahead import in_order, lookahead, refuse_twice
 from trak_theory.trajectory.sweep.push import Estimator
 from trak_theory.trajectory.sweep.reverse import Settings, reverse_sweep
 
-Policy = Literal["look-ahead", "offline", "random", "largest-loss", "lowest-loss"]
+Policy = Literal["look-ahead", "offline", "random", "largest-loss", "lowest-loss", "loss-filter"]
 Scores = Callable[[int, State], Array]  # t, x_t ↦ one number per candidate of step t; the lowest are kept
 
 LOSS_COST, HVP_COST = 1 / 3, 2.0  # of one sample, in gradients: a forward pass; forward and backward with tangents
@@ -65,6 +66,7 @@ def select(
     horizon: int | None = 0,
     policy: Policy = "look-ahead",
     estimator: Estimator = "first-order",
+    wrong: float | None = None,
     rng: Generator | None = None,
 ) -> Selection:
     """Train from θ_0 = `start` on the share `keep` of each of the T candidate batches.
@@ -79,22 +81,27 @@ def select(
     random          a random share; needs `rng`
     largest-loss    the largest loss at θ_t
     lowest-loss     the lowest loss at θ_t
+    loss-filter     a random share of those without the share `wrong` of largest losses at θ_t; None: that share is
+                    estimated from the validation losses, see `WrongShare`; needs `rng`
 
-    horizon belongs to look-ahead only, estimator to look-ahead and offline. keep = 1 trains on all candidates.
+    horizon belongs to look-ahead only, estimator to look-ahead and offline, wrong to the loss filter. keep = 1 trains
+    on all candidates.
     """
     one_of("policy", policy, get_args(Policy))
+    if wrong is not None and not 0 <= wrong < 1:
+        raise ValueError(f"wrong is the share of candidates that are wrong, in [0, 1), got {wrong}; None estimates it")
     checked = check_batches(candidates, objective.n)
     sizes = kept_sizes(checked, keep)
     if policy == "look-ahead":
         check_horizon(horizon, len(checked))
     counted = Counted(objective)
-    query = loss_query(counted, check_validation(validation, objective.n, checked), mean=True)
-    loop = _Loop(counted, start, checked, query, optimizer)
+    samples = check_validation(validation, objective.n, checked)
+    loop = _Loop(counted, start, checked, samples, loss_query(counted, samples, mean=True), optimizer)
     scores: Scores | None = None
     kept, state = [], optimizer.start(check_start(objective, start))
     for t, (batch, size) in enumerate(zip(checked, sizes, strict=True)):
         if size < len(batch):
-            scores = scores or _scores(loop, policy, horizon, estimator, rng)
+            scores = scores or _scores(loop, policy, horizon, estimator, wrong, rng)
             batch = lowest(batch, scores(t, state), size)
         kept.append(batch)
         state = advance(counted, batch, optimizer, t, state)
@@ -106,21 +113,46 @@ class _Loop:
     objective: Counted
     start: Any
     candidates: tuple[Array, ...]
+    validation: Array
     query: Query
     optimizer: Optimizer
 
 
-def _scores(loop: _Loop, policy: Policy, horizon: int | None, estimator: Estimator, rng: Generator | None) -> Scores:
-    if policy == "random":
+def _scores(
+    loop: _Loop,
+    policy: Policy,
+    horizon: int | None,
+    estimator: Estimator,
+    wrong: float | None,
+    rng: Generator | None,
+) -> Scores:
+    if policy in ("random", "loss-filter"):
         if rng is None:
-            raise ValueError("random selection draws samples: pass rng")
-        return lambda t, state: rng.random(len(loop.candidates[t]))
+            raise ValueError(f"{policy} selection draws samples: pass rng")
+        return _loss_filter(loop, wrong, rng) if policy == "loss-filter" else _at_random(loop, rng)
     if policy == "offline":
         return _offline(loop, estimator)
     if policy == "look-ahead":
         return _look_ahead(loop, horizon, estimator)
     sign = -1.0 if policy == "largest-loss" else 1.0
     return lambda t, state: sign * as_numpy(loop.objective.loss(state[0], loop.candidates[t]))
+
+
+def _at_random(loop: _Loop, rng: Generator) -> Scores:
+    return lambda t, state: rng.random(len(loop.candidates[t]))
+
+
+def _loss_filter(loop: _Loop, wrong: float | None, rng: Generator) -> Scores:
+    estimate, validation = WrongShare(), loop.validation
+
+    def scores(t: int, state: State) -> Array:
+        losses = as_numpy(loop.objective.loss(state[0], loop.candidates[t]))
+        share = wrong
+        if share is None:
+            share = estimate.update(losses, as_numpy(loop.objective.loss(state[0], validation)))
+        return filtered(losses, share, rng.random(len(losses)))
+
+    return scores
 
 
 def _look_ahead(loop: _Loop, horizon: int | None, estimator: Estimator) -> Scores:

@@ -29,7 +29,7 @@ class Weighted(torch.nn.Module):
 
 
 class Stream:
-    """What the trainer reads: batch t with the weights of its samples, one weight per sample whatever the epoch."""
+    """Batches for the trainer: batch t with the weights of its samples, one weight per sample whatever the epoch."""
 
     def __init__(self, inputs: Any, labels: Any, batches: Any) -> None:
         self.inputs, self.labels, self.batches = inputs, labels, batches

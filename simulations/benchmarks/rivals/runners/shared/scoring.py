@@ -1,4 +1,4 @@
-"""What this project's runners share: the scores of a network that can be linearised, presence sign."""
+"""Scores of a network that can be linearised, for this project's runners; presence sign."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Block = tuple[Array, Array, Array, Array]  # logit Jacobians (n, C, p), π (n, C
 
 @dataclass(frozen=True)
 class Training:
-    """How the network was trained, in the coordinates of its linearisation, and the truth's share of the points."""
+    """Training of the network in the coordinates of its linearisation, and the truth's share of the points."""
 
     recipe: TrainingRecipe | float
     fraction: float
