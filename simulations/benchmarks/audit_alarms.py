@@ -24,7 +24,8 @@ from trak_theory.projection.kernel_law import KernelLaw
 
 N, Q = 400, 20
 HEALTHY = ((50, 1), (50, 5), (100, 1), (400, 1), (N, Q))
-SHARE_OF_RANK = {"μ = 0": 0.3, "μ > 0": 0.5}
+SHARE_OF_RANK = {"μ = 0": 0.3, "μ > 0": 0.5, "k near rank": 0.9}
+HALF_MATTERS = "k near rank"
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,16 @@ def _heavy(data: Array, rng: Generator) -> Array:
     return data @ spread / 10
 
 
+def _scaled(data: Array, rng: Generator) -> Array:
+    """Columns in units of their own."""
+    return data * np.exp(0.7 * rng.standard_normal(data.shape[1]))
+
+
 FAMILIES = (
     Family("digits, ReLU features", _digits, _relu(800)),
     Family("Gaussian, ReLU features", lambda count, rng: rng.standard_normal((count, 20)), _relu(250)),
     Family("heavy-tailed features", lambda count, rng: rng.standard_t(3, (count, 120)), _heavy),
-    Family("GLM design", lambda count, rng: rng.standard_normal((count, 60)), lambda data, rng: data),
+    Family("GLM design", lambda count, rng: rng.standard_normal((count, 60)), _scaled),
 )
 
 
@@ -129,7 +135,7 @@ def _permuted(scores: Array, share: float, rng: Generator) -> Array:
 def _half(cell: Cell, rng: Generator) -> Array:
     """Projected gradients kept in half precision, as a package does."""
     lin = trak_kernel(cell.problem.lin, ridge=cell.ridge)
-    kept = project(lin, projection_matrix(lin.features.shape[1], cell.k, rng=rng))
+    kept = project(lin, projection_matrix(lin.features.shape[1], cell.k, rng=rng.spawn(1)[0]))
     features, queries = (rows.astype(np.float16).astype(float) for rows in (kept.features, kept.queries))
     return influence(replace(kept, features=features, queries=queries))
 
@@ -211,7 +217,7 @@ def _corrupted(regime: str, problems: int, repeats: int, seed: int) -> None:
         for family in FAMILIES
     }
     for name, corruption in CORRUPTIONS.items():
-        if regime == "μ = 0" and name.startswith("ridge"):
+        if (name.startswith("ridge") and regime != "μ > 0") or (regime == HALF_MATTERS) != (name == "half precision"):
             continue
         rates, likeness = [], []
         for group in cells.values():

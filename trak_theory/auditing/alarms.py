@@ -12,6 +12,7 @@ from scipy.linalg import eigh
 
 from trak_theory.auditing.score_draws import ScoreDraws
 from trak_theory.laws.conditional_rank_law import spread_triples
+from trak_theory.projection.kernel_law import KernelLaw
 
 DRAWS = 199  # an alarm needs a statistic beyond those of all of them: 1 in 200 healthy scores
 PAIRS = 5_000
@@ -83,6 +84,49 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
+class Whitening:
+    """The normal law of errors with covariance (rr'φR²φ') × (φ*R²φ*) c/J, in its eigenvectors.
+
+    left, right  eigenvectors between points (n, n) and between queries (q, q)
+    variances    (n, q) eigenvalues, those that are not strong set to the smallest strong one
+    strong       (n, q) at least a share of WEAK of the largest
+    mean         (n, q) in the eigenvectors
+    """
+
+    left: Array
+    right: Array
+    variances: Array
+    strong: Array
+    mean: Array
+
+    def rotated(self, scores: Array) -> Array:
+        return self.left.T @ scores @ self.right
+
+    def log_likelihood(self, scores: Array) -> float:
+        """Of T = s(mean + error), maximised over s: with N numbers, N s² + s⟨T, m⟩ − |T|² = 0 in whitened products."""
+        scores = self.rotated(scores)[self.strong]
+        mean, variances = self.mean[self.strong], self.variances[self.strong]
+        energy, cross = np.sum(scores**2 / variances), np.sum(scores * mean / variances)
+        count = variances.size
+        scale = 2 * energy / (cross + np.sqrt(cross**2 + 4 * count * energy))  # the stable form of the positive root
+        error = np.sum((scores / scale - mean) ** 2 / variances)
+        return float(-0.5 * error - count * np.log(scale) - 0.5 * np.sum(np.log(variances)))
+
+
+def whitening_of(draws: ScoreDraws, law: KernelLaw) -> Whitening:
+    """Of the drawn points and queries, for their law or that of another setting."""
+    points, queries = draws.points, draws.queries
+    rows = draws.residual[points, None] * law.rows[points]
+    columns = draws.query_rows * draws.inverse(law)
+    between, left = eigh(rows @ rows.T * law.noise)
+    among, right = eigh(columns @ columns.T)
+    variances = np.outer(between, among)
+    strong = variances > WEAK * variances.max()
+    mean = -draws.residual[points, None] * law.mean[np.ix_(points, queries)]
+    return Whitening(left, right, np.maximum(variances, WEAK * variances.max()), strong, left.T @ mean @ right)
+
+
+@dataclass(frozen=True, eq=False)
 class Yardstick:
     """Statistics of scores T (n, q) against the mean and covariance that the law gives them.
 
@@ -92,8 +136,8 @@ class Yardstick:
 
     mean: Array
     sd: Array
-    left: tuple[Array, Array]  # eigenvalues and vectors of the covariance between points …
-    right: tuple[Array, Array]  # … and between queries
+    whitening: Whitening
+    rivals: dict[str, Whitening]  # of settings that the scores may have been computed with instead
     lengths: dict[str, Array]  # centred logarithms of factors that a normalisation adds: rows (n, 1), columns (1, q)
     pairs: tuple[Array, Array]
     rank: int
@@ -111,21 +155,25 @@ class Yardstick:
             "worst query": _log(energies[1].max()) / 2,
             "worst point": _log(energies[0].max()) / 2,
             **self._joint(given - self.mean),
+            **self._likelihoods(scores),
             **self._spectrum(scores),
             "Kendall's τ with the mean": self._kendall(scores),
             **self._trends(given),
         }
 
     def _joint(self, error: Array) -> dict[str, float]:
-        squares = (self.left[1].T @ error @ self.right[1]) ** 2
-        expected = np.outer(self.left[0], self.right[0])
-        strong = expected > WEAK * expected.max()
-        ratio = np.where(strong, squares / np.where(strong, expected, 1.0), 0.0)
+        squares = self.whitening.rotated(error) ** 2
+        strong = self.whitening.strong
+        ratio = np.where(strong, squares, 0.0) / self.whitening.variances
         return {
             "joint spread": _log(ratio.sum() / strong.sum()) / 2,
             "worst direction": _log((ratio.sum(1) / np.maximum(strong.sum(1), 1)).max()) / 2,
             "weak directions": _log(FLOOR + squares[~strong].sum() / squares.sum()),
         }
+
+    def _likelihoods(self, scores: Array) -> dict[str, float]:
+        own = self.whitening.log_likelihood(scores)
+        return {name: rival.log_likelihood(scores) - own for name, rival in self.rivals.items()}
 
     def _spectrum(self, scores: Array) -> dict[str, float]:
         energies = np.linalg.svd(scores / np.abs(scores).max(), compute_uv=False) ** 2
@@ -155,8 +203,6 @@ def yardstick_of(draws: ScoreDraws) -> Yardstick:
     """The yardstick of the drawn points and queries."""
     law, points, queries = draws.law, draws.points, draws.queries
     residual, training = draws.residual[points], law.space.training[points]
-    rows = residual[:, None] * law.rows[points]
-    columns = draws.query_rows * draws.inverse
     lengths = {
         "residuals": np.abs(residual)[:, None],
         "lengths of points": np.sqrt(np.einsum("im,im->i", training, training))[:, None],
@@ -167,9 +213,22 @@ def yardstick_of(draws: ScoreDraws) -> Yardstick:
     return Yardstick(
         mean=-residual[:, None] * law.mean[np.ix_(points, queries)],
         sd=np.abs(residual)[:, None] * np.sqrt(law.variance[np.ix_(points, queries)]),
-        left=eigh(rows @ rows.T * law.noise),
-        right=eigh(columns @ columns.T),
+        whitening=whitening_of(draws, law),
+        rivals={name: whitening_of(draws, rival) for name, rival in _rivals(law).items()},
         lengths={name: each for name, each in logarithms.items() if np.ptp(each) > EQUAL},
         pairs=(first, second),
         rank=law.k * law.ensemble,
     )
+
+
+def _rivals(law: KernelLaw) -> dict[str, KernelLaw]:
+    """Laws of half and twice k, and of a third and three times μ, that exist."""
+    settings = {
+        "fit of half of k": (law.k // 2, law.ridge),
+        "fit of twice k": (2 * law.k, law.ridge),
+        "fit of a third of the ridge": (law.k, law.ridge / 3),
+        "fit of three times the ridge": (law.k, law.ridge * 3),
+    }
+    changed = {name: each for name, each in settings.items() if each != (law.k, law.ridge) and each[0] > 0}
+    rivals = {name: KernelLaw(law.space, k, law.ensemble, ridge) for name, (k, ridge) in changed.items()}
+    return {name: rival for name, rival in rivals.items() if not rival.singular and rival.implicit_ridge > 0}

@@ -63,11 +63,10 @@ class ScoreDraws:
         values, vectors = eigh(outside)
         return np.hstack([inside, vectors * np.sqrt(np.maximum(values, 0.0))])
 
-    @cached_property
-    def inverse(self) -> Array:
-        """R (m + q,) in those coordinates."""
-        inverse = np.full(self.query_rows.shape[1], 1 / self.law.implicit_ridge)
-        inverse[: self.law.space.rank] = 1 / (self.law.space.eigenvalues + self.law.implicit_ridge)
+    def inverse(self, law: KernelLaw) -> Array:
+        """R (m + q,) of a law of these features, in those coordinates."""
+        inverse = np.full(self.query_rows.shape[1], 1 / law.implicit_ridge)
+        inverse[: law.space.rank] = 1 / (law.space.eigenvalues + law.implicit_ridge)
         return inverse
 
     def _projected(self, rng: Generator) -> Array:
@@ -84,7 +83,7 @@ class ScoreDraws:
     @cached_property
     def _limit_rows(self) -> tuple[Array, Array, Array]:
         """RA (n, m) of the drawn points, and Q, T of the queries' R-rows (m + q, q) = QT."""
-        basis, triangle = qr((self.query_rows * self.inverse).T, mode="economic")
+        basis, triangle = qr((self.query_rows * self.inverse(self.law)).T, mode="economic")
         return self.law.rows[self.points], basis, triangle
 
     def _limit(self, rng: Generator) -> Array:
