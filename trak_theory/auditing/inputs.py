@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from trak_theory.numerics.checks import non_negative, positive_count, real_array
 
 LARGEST, SMALLEST = 1e100, 1e-100  # of the largest entry: squares and their inverses stay finite
-SINGLE = float(np.finfo(np.float32).eps)
+DOUBLE, SINGLE = (float(np.finfo(dtype).eps) for dtype in (np.float64, np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class AuditData:
 
     members      (features, queries) of every projection that is given; one unless the features are projected
     informative  (q,) queries whose gradient is not zero
-    epsilon      relative rounding of the coarsest of features and scores, at least that of single precision
+    epsilon      relative rounding of the coarsest of features and scores
     """
 
     members: tuple[tuple[Array, Array], ...]
@@ -45,6 +45,10 @@ class AuditData:
     def informative_scores(self) -> Array | None:
         return None if self.scores is None else self.scores[:, self.informative]
 
+    def arithmetic(self, package: str) -> float:
+        """Relative rounding of the Gram matrix behind the scores: single precision unless all is stored in double."""
+        return SINGLE if package != "none" or self.epsilon >= SINGLE else self.epsilon
+
     @staticmethod
     def checked(
         features: ArrayLike,
@@ -58,7 +62,7 @@ class AuditData:
         members = _members(features, queries, projected)
         first, asked = members[0]
         n, p = first.shape
-        epsilon = max(SINGLE, *(_epsilon(array) for array in (first, scores)))
+        epsilon = max(_epsilon(first), _epsilon(scores))
         residual, notes = _residual(residual, n), []
         if curvature is None:
             size = np.abs(residual)
@@ -113,7 +117,7 @@ def _residual(value: ArrayLike, n: int) -> Array:
 
 def _epsilon(array: ArrayLike | None) -> float:
     dtype = getattr(array, "dtype", None)
-    return float(np.finfo(dtype).eps) if dtype is not None and dtype.kind == "f" else 0.0
+    return float(np.finfo(dtype).eps) if dtype is not None and dtype.kind == "f" else DOUBLE
 
 
 def _matrix(name: str, value: ArrayLike) -> Array:
