@@ -13,13 +13,14 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: paper claims test quick lint coverage clean help
+.PHONY: paper claims test quick nightly lint coverage clean help
 
 help:
 	@echo "make paper [SIZE=quick|full] [JOBS=2]   run every study, draw every figure (resumable)"
 	@echo "make claims                             write CLAIMS.md and the rows behind it from the stored results"
 	@echo "make test                               lint, types and the whole test suite"
 	@echo "make coverage                           lines of trak_theory that the fast tests run"
+	@echo "make nightly                            a million certified radii on hostile problems, and long random tests"
 	@echo "make quick                              the tests that take seconds"
 
 $(READY): pyproject.toml constraints.txt
@@ -48,6 +49,10 @@ test: $(READY) lint
 
 quick: $(READY)
 	$(BIN)/pytest -n 2 -q -m "not slow"
+
+nightly: $(READY)
+	$(BIN)/python -m simulations.benchmarks certificates --radii 1000000
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n 2 -q tests/bounds tests/controls
 
 coverage: $(READY)
 	$(BIN)/coverage run -m pytest -q -m "not slow"
