@@ -112,7 +112,7 @@ class NetworkOutputs(OutputMap):
     def rounding(self, theta: Array) -> tuple[Array, Array]:
         """From z = Vx̃ through σ and A; σ to four units in the last place, σ′ to four of its supremum."""
         net, (hidden, weights, shift) = self.network, map(np.abs, self.network.split(theta))
-        first, second, _ = net.activation.suprema
+        first, second, _ = net.activation.suprema if net.activation.smooth else (1.0, 0.0, 0.0)  # away from a kink
         value = np.abs(self._derivatives(theta)[0])
         pre = np.sqrt(net.inputs + 1) * (np.abs(self.rows) @ hidden.T)  # of z, (n, m), in units of ε like the rest
         moved = first * pre + 4.0 * value
