@@ -41,7 +41,7 @@ def test_what_was_saved_is_read(form, tmp_path):
     for name, array in content.items():
         np.testing.assert_array_equal(getattr(store, name), array)
     assert isinstance(store.features, np.memmap) is (form != "compressed")
-    assert (store.package, store.ensemble, store.projected, store.scale()) == ("trak-theory", 1, False, 1.0)
+    assert (store.package, store.ensemble, store.projected, store.scale()) == ("trak-theory", 1, None, 1.0)
 
 
 def test_an_ensemble_has_one_leading_axis(tmp_path):
