@@ -101,6 +101,25 @@ def test_the_sign_of_bergson_scores_is_never_guessed(tmp_path):
         recognise(copy)
 
 
+def reconfigured(path, tmp_path, before, after):
+    copy = shutil.copytree(path, tmp_path / "run")
+    config = copy / "scores" / "config.yaml"
+    assert config.read_text().count(before) == 1
+    config.write_text(config.read_text().replace(before, after))
+    return copy
+
+
+def test_largest_scores_over_queries_are_refused(tmp_path):
+    with pytest.raises(StoreError, match="one score a point, the largest over queries"):
+        recognise(reconfigured(BERGSON / "score", tmp_path, "score: individual", "score: nearest"))
+
+
+def test_cosines_are_named_and_not_held_against_dot_products(tmp_path):
+    copy = reconfigured(BERGSON / "score", tmp_path, "unit_normalize: false", "unit_normalize: true")
+    np.random.default_rng(0).standard_normal(48 * 32).astype(np.float32).tofile(copy / "index" / "gradients.bin")
+    assert any("scores are cosines" in note for note in recognise(copy).notes)
+
+
 def test_modules_of_kronfluence_add_up_to_its_total():
     total, modules = (recognise(KRONFLUENCE / "digits", scores=name) for name in ("all", "modules"))
     assert relative(total.scores, modules.scores) < 1e-6
