@@ -134,6 +134,14 @@ def test_scores_and_arguments_of_two_kronfluence_runs_are_told_apart(tmp_path):
         recognise(copy)
 
 
+@pytest.mark.parametrize(("size", "indices"), [(47, None), (48, [0, 1, 2])])
+def test_kronfluence_scores_of_another_data_set_are_refused(size, indices, tmp_path):
+    copy = shutil.copytree(KRONFLUENCE / "digits" / "scores_all", tmp_path / "scores_all")
+    (copy / "train_dataset_metadata.json").write_text(json.dumps({"dataset_size": size, "indices": indices}))
+    with pytest.raises(StoreError, match=r"has shape \(4, 48\), expected \(queries, points\) = \(4, (47|3)\)"):
+        recognise(copy)
+
+
 def test_self_influence_of_kronfluence_is_named():
     with pytest.raises(StoreError, match="only self-influence is there"):
         recognise(KRONFLUENCE / "digits" / "scores_self")
