@@ -22,7 +22,7 @@ from trak_theory.numerics.checks import non_negative, positive_count, real_array
 Kind = Literal["gaussian", "sparse"]
 FEW_DEGREES_OF_FREEDOM = 10.0
 FEW_TOP_POINTS = 40
-NOTABLE = 0.012  # change of Kendall that spread and kurtosis of rows must predict for a warning: see study `premises`
+NOTABLE = 0.02  # change of Kendall that spread and kurtosis of rows must predict for a warning: see study `premises`
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 
 from trak_theory.glm.model import Fit
-from trak_theory.loo.certificates import certificate_for, certified_points
+from trak_theory.loo.certificates import certificate_for
+from trak_theory.loo.search import certified_points
 from trak_theory.numerics.checks import query_array
 
 BLOCK = 256
