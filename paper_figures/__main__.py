@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -12,12 +13,12 @@ import typer
 from joblib import Parallel, cpu_count, delayed
 
 import paper_figures
-from paper_figures.drawing.style import style
-from simulations.engine.store import CorruptError, NoResultsError
+from paper_figures.drawing.style import Drawing, style
+from simulations.engine.reading import ResultsError, Rules, reading
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-HELPERS = ("__main__", "drawing")
+HELPERS = ("__main__", "drawing", "rivals")
 
 
 @cache
@@ -34,10 +35,15 @@ def main(
     results: Annotated[Path, typer.Option(help="Folder that the studies wrote.")] = Path("results"),
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("figures"),
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="all cores")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed of the results; give several to pool them.")] = None,
+    keep_stale: Annotated[
+        bool,
+        typer.Option("--keep-stale", help="Draw results of other code as well; the figure and its caption say so."),
+    ] = False,
 ) -> None:
     """Draw figures from stored results: OUT/NAME.pdf, .png, the plotted numbers .csv and the caption .txt.
 
-    The exit status is 1 when results are missing; the message names the command that computes them.
+    The exit status is 1 when results are missing or stale; the message names the command that computes them.
     """
     unknown = sorted(set(names or []) - set(figure_modules()))
     if unknown:
@@ -47,7 +53,7 @@ def main(
     missing = False
     chosen = names or list(figure_modules())
     drawings = Parallel(n_jobs=min(jobs or cpu_count(), len(chosen)), return_as="generator")(
-        delayed(_draw)(name, results, out) for name in chosen
+        delayed(_draw)(name, results, out, seed or [0], keep_stale) for name in chosen
     )
     for name, (paths, error) in zip(chosen, drawings, strict=True):
         typer.echo(f"{name}: {error or ', '.join(map(str, paths))}", err=bool(error))
@@ -55,13 +61,23 @@ def main(
     raise typer.Exit(int(missing))
 
 
-def _draw(name: str, results: Path, out: Path) -> tuple[list[Path], str]:
+def _draw(name: str, results: Path, out: Path, seeds: list[int], keep_stale: bool) -> tuple[list[Path], str]:
     """The files of one figure, or what is missing for it."""
     try:
-        with style():
-            return import_module(figure_modules()[name]).draw(results).save(name, out), ""
-    except (NoResultsError, CorruptError) as error:
+        with style(), reading(seeds, keep_stale=keep_stale) as rules:
+            drawing = import_module(figure_modules()[name]).draw(results)
+            return _marked(drawing, rules).save(name, out), ""
+    except ResultsError as error:
         return [], str(error)
+
+
+def _marked(drawing: Drawing, rules: Rules) -> Drawing:
+    """The drawing with a word on stale results and on pooled seeds, where there are any."""
+    remarks = [f"Stale: {study}: {what}." for study, what in rules.stale.items()]
+    remarks += [f"Seeds {', '.join(map(str, rules.seeds))} pooled."] if rules.seeds and len(rules.seeds) > 1 else []
+    if rules.stale:
+        drawing.figure.text(0.5, 1.0, "drawn from stale results", color="red", ha="center", va="top")
+    return replace(drawing, caption=" ".join([drawing.caption, *remarks]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Command line of the studies: python -m simulations list | run | status."""
+"""Command line of the studies: python -m simulations list | run | status | claims | unpack."""
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +11,12 @@ import typer
 from joblib import cpu_count
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from simulations.engine.evidence import QUICK, pack, unpack
+from simulations.engine.progress import duration_text
+from simulations.engine.reading import ResultsError
 from simulations.engine.runner import Outcome, run
-from simulations.engine.store import Store
+from simulations.engine.source import OtherCodeError, code_of
+from simulations.engine.store import STATES, Store
 from simulations.engine.study import Study, UnknownStudyError, all_studies, find_study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -27,6 +32,9 @@ class Size(StrEnum):
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A study's name, or all.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed; each cell derives its own from this and its parameters.")]
+KeepStaleOption = Annotated[
+    bool, typer.Option("--keep-stale", help="Take cells that other code computed as they are, and say so.")
+]
 OutOption = Annotated[Path, typer.Option(help="Folder of the results, OUT/<study>/<cell>.parquet.")]
 
 
@@ -53,8 +61,9 @@ def run_studies(
         str | None,
         typer.Option(metavar="ADDRESS", help="Run on this Dask scheduler's workers; OUT must be shared by them."),
     ] = None,
+    keep_stale: KeepStaleOption = False,
 ) -> None:
-    """Compute the cells of a study (or of all) that are not stored yet; cells that failed are tried again.
+    """Compute the cells of a study (or of all) that are missing or that other code computed; failures are tried again.
 
     The exit status is 1 when cells failed; their parameters and tracebacks are in OUT/<study>/<cell>.failed.json.
     """
@@ -67,12 +76,19 @@ def run_studies(
             able.append(study)
     try:
         outcomes = run(
-            able, size=size.value, jobs=jobs or cpu_count(), seed=seed, out=out, dask=dask, announce=typer.echo
+            able,
+            size=size.value,
+            jobs=jobs or cpu_count(),
+            seed=seed,
+            out=out,
+            dask=dask,
+            keep_stale=keep_stale,
+            announce=typer.echo,
         )
     except KeyboardInterrupt:
         typer.echo(f"\n{name}: interrupted; finished cells are kept, run it again to continue", err=True)
         raise typer.Exit(130) from None
-    except (OSError, TerminatedWorkerError) as error:
+    except (OSError, TerminatedWorkerError, OtherCodeError) as error:
         reason = LOST_WORKER if isinstance(error, TerminatedWorkerError) else f"stopped: {error}"
         typer.echo(f"{name}: {reason}; finished cells are kept, run it again to continue", err=True)
         raise typer.Exit(1) from error
@@ -83,16 +99,72 @@ def run_studies(
 
 @app.command()
 def status(name: NameArgument = "all", seed: SeedOption = 0, out: OutOption = Path("results")) -> None:
-    """Count the cells of each grid that are done, have failed, and are left."""
-    store = Store(out)
-    typer.echo(f"{'study':24} {'size':5} {'done':>6} {'failed':>6} {'left':>6}")
+    """Count the cells of each grid that are fresh, stale (other code computed them), have failed, and are missing."""
+    store, stale = Store(out), []
+    typer.echo(f"{'study':24} {'size':5} {'fresh':>7} {'stale':>7} {'failed':>7} {'missing':>7}")
     for study in _studies(name):
         for size in Size:
-            cells = study.cells(size.value, seed)
-            missing = [cell for cell in cells if not store.is_done(cell)]
-            failed = sum(store.has_failed(cell) for cell in missing)
-            counts = f"{len(cells) - len(missing):6} {failed:6} {len(missing) - failed:6}"
+            states = Counter(store.state(cell, code_of(study.run)) for cell in study.cells(size.value, seed))
+            counts = " ".join(f"{states[state]:7}" for state in STATES)
             typer.echo(f"{study.name:24} {size.value:5} {counts}")
+            stale += [study.name] if states["stale"] and study.name not in stale else []
+    if stale:
+        typer.echo(f"stale: {', '.join(stale)}; compute them again with: python -m simulations run NAME --out {out}")
+
+
+@app.command()
+def claims(
+    out: OutOption = Path("results"),
+    seed: SeedOption = 0,
+    keep_stale: KeepStaleOption = False,
+    update: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.md", help="Write the tables into this page, and the rows they rest on beside.", dir_okay=False
+        ),
+    ] = None,
+    evidence: Annotated[Path, typer.Option(help="Where these rows go.", dir_okay=False)] = QUICK,
+) -> None:
+    """Check the formulas, judge the studies at their quick size, and print both tables.
+
+    The exit status is 1 when a formula's claim does not hold or results are missing or stale. Claims of studies say
+    what was measured; those that fail stay in the ledger and are discussed there.
+    """
+    from simulations.findings.ledger import findings_table, judge_all, made_from
+    from simulations.findings.page import MarksError, write_page
+    from trak_theory.claims import ledger
+    from trak_theory.cli.claims import SEED, ledger_table
+
+    store = Store(out)
+    try:
+        judged = judge_all(store, seed=seed, keep_stale=keep_stale)
+    except ResultsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    if judged.missing:
+        typer.echo(f"not complete in {out}: {', '.join(judged.missing)}; python -m simulations run all", err=True)
+        if update is not None:
+            raise typer.Exit(1)
+    entries = ledger(seed=SEED)
+    formulas, studies = ledger_table(entries), findings_table(judged)
+    typer.echo(f"{studies}\n\n{formulas}")
+    if update is not None:
+        pack(store, [cell for study in all_studies() for cell in study.cells("quick", seed)], evidence)
+        try:
+            write_page(update, studies=studies, formulas=formulas, made_from=made_from(), evidence=evidence)
+        except MarksError as error:
+            raise typer.BadParameter(str(error), param_hint="--update") from error
+    raise typer.Exit(int(bool(judged.missing) or not all(entry.holds for entry in entries)))
+
+
+@app.command("unpack")
+def unpack_evidence(out: OutOption = Path("results"), evidence: Annotated[Path, typer.Option()] = QUICK) -> None:
+    """Put the rows that the repository ships, those behind its claims, into a folder as if they were computed here."""
+    try:
+        typer.echo(f"{unpack(evidence, Store(out))} cells in {out}")
+    except ResultsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
 
 
 def _studies(name: str) -> list[Study]:
@@ -103,8 +175,11 @@ def _studies(name: str) -> list[Study]:
 
 
 def _report(study: Study, outcome: Outcome, out: Path) -> None:
+    stale = f" ({outcome.stale} of them again, for other code)" if outcome.stale else ""
+    took = f" in {duration_text(outcome.seconds)} of work" if outcome.computed else ""
     typer.echo(
-        f"{study.name}: {outcome.computed} cells computed, {outcome.kept} were there, {len(outcome.failures)} failed"
+        f"{study.name}: {outcome.computed} cells computed{stale}{took}, {outcome.kept} were there, "
+        f"{len(outcome.failures)} failed"
     )
     for failure in outcome.failures:
         typer.echo(f"  failed: {dict(failure.cell.params)}: {failure.error}", err=True)

@@ -1,4 +1,4 @@
-"""Hypothesis profiles: `ci` by default, `nightly` through HYPOTHESIS_PROFILE=nightly. Child processes import this tree."""
+"""Hypothesis profiles (`ci`, or `nightly` through HYPOTHESIS_PROFILE), and child processes that import this tree."""
 
 import os
 from pathlib import Path

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.numerics.checks import non_negative, query_array, real_array, ridge_array
+from trak_theory.numerics.checks import frozen, non_negative, query_array, real_array, ridge_array
 from trak_theory.numerics.whitening import hessian_factor, row_space, whiten
 
 
@@ -48,7 +48,7 @@ class Linearization:
             if checked[name].shape != (n,):
                 raise ValueError(f"{name} has {checked[name].size} values for n = {n} points")
         for name, value in checked.items():
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, frozen(value))
 
     @cached_property
     def whitened(self) -> tuple[Array, Array]:

@@ -15,6 +15,8 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.special import expit, gammaln
 
+__all__ = ["Logistic", "Loss", "Poisson", "PseudoHuber", "Squared", "as_loss"]
+
 Remainder = Callable[[Array], Array]
 
 
@@ -92,8 +94,6 @@ class Logistic(Loss):
 
     def check(self, targets: Array) -> None:
         _refuse(~np.isin(targets, (0.0, 1.0)), targets, "logistic targets must be 0 or 1")
-        if np.all(targets == targets[0]):
-            raise ValueError(f"logistic targets contain one class only (all {targets[0]:g}); two classes are needed")
 
     def asymptotic_slopes(self, targets: Array) -> tuple[Array, Array]:
         return -targets, 1.0 - targets
@@ -112,21 +112,38 @@ class Logistic(Loss):
         return -self.curvature(targets, outputs) * np.tanh(outputs / 2)
 
     def taylor_remainder(self, targets: Array, outputs: Array, weights: Array) -> Remainder:
-        # σ(f+s) − σ(f) = ℓ″(f) (e^s − 1) / (1 + σ(f)(e^s − 1)): one exponential, vectorised, no cancellation.
-        probability = expit(outputs)
+        # σ(f+s) − σ(f) = ±ℓ″(f) (e^{±s} − 1)/(1 + σ(∓|f|)(e^{±s} − 1)): one exponential, and with the sign that keeps
+        # σ below ½ the denominator does not cancel.
+        sign = np.where(outputs > 0, -1.0, 1.0)
+        probability, below = expit(outputs), expit(-np.abs(outputs))
         curvature = weights * self.curvature(targets, outputs)
+        signed = curvature * sign
 
         def remainder(change: Array) -> Array:
-            p, d = probability.astype(change.dtype), curvature.astype(change.dtype)
+            if change.dtype == np.float32:
+                return _single_precision(probability, curvature, change)
+            change *= sign
             growth = np.expm1(change)
-            denominator = p * growth
+            denominator = below * growth
             denominator += 1
             growth /= denominator
             growth -= change
-            growth *= d
+            growth *= signed
             return growth
 
         return remainder
+
+
+def _single_precision(probability: Array, curvature: Array, change: Array) -> Array:
+    """The logistic remainder as d (t/(½ + (σ − ½)t) − s), t = tanh(s/2): several times as fast, and it may cancel."""
+    p, d = probability.astype(change.dtype), curvature.astype(change.dtype)
+    tangent = np.tanh(change * np.float32(0.5))
+    denominator = (p - np.float32(0.5)) * tangent
+    denominator += np.float32(0.5)
+    tangent /= denominator
+    tangent -= change
+    tangent *= d
+    return tangent
 
 
 @dataclass(frozen=True)

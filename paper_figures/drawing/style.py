@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+
+from trak_theory.numerics.estimate import mean
 
 COLUMN, PAGE = 3.3, 6.8  # inches: one column, and the width of the page
 
@@ -73,6 +74,5 @@ def style() -> Iterator[None]:
 
 def mean_and_error(values: pd.Series) -> pd.Series:
     """Mean over replicates, its standard error (NaN for one replicate) and their number; NaN values left out."""
-    kept = values.dropna()
-    error = kept.std(ddof=1) / np.sqrt(len(kept)) if len(kept) > 1 else np.nan
-    return pd.Series({"mean": kept.mean(), "se": error, "replicates": len(kept)})
+    found = mean(values)
+    return pd.Series({"mean": found.value, "se": found.se, "replicates": values.notna().sum()})

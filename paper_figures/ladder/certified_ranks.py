@@ -1,4 +1,4 @@
-"""How much of the order of the training points is certified, against n, p/n and ridge."""
+"""Share of the order of the training points that is certified, against n, p/n and ridge."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def draw(results: Path) -> Drawing:
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """What is drawn: mean and standard error over replicates of each measure, rung, comparison and data set."""
+    """Plotted numbers: mean and standard error over replicates of each measure, rung, comparison and data set."""
     tidy = frame.assign(series=np.where(frame["against"] == "exact", "exact", "above"))
     order = ["data", "series", "rung", "against"]
     pieces = []

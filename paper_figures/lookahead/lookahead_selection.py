@@ -1,4 +1,4 @@
-"""What selection gains, policy by policy: paired differences with their intervals."""
+"""Gain of selection, policy by policy: paired differences with their intervals."""
 
 from __future__ import annotations
 

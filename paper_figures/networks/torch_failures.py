@@ -1,4 +1,4 @@
-"""Where every estimator fails: transformers from scratch, before and after a warm-up, over learning rates."""
+"""Failure of every estimator: transformers from scratch, before and after a warm-up, over learning rates."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from paper_figures.drawing.style import PAGE, Drawing
 from paper_figures.drawing.torch_panels import in_words, legend
 from paper_figures.networks.torch_gpt2 import PANELS, RATE, checked, draw_row, sizes
-from simulations.engine.store import NoResultsError, Store
+from simulations.engine.reading import NoResultsError
+from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
 LORA = ("smollm2 full", "smollm2 quick")

@@ -1,4 +1,4 @@
-"""Which rung of a network's ladder is wrong by how much, and the linearisation error foretold without retraining."""
+"""Error of each rung of a network's ladder, and the linearisation error predicted without retraining."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def draw(results: Path) -> Drawing:
     right.axvspan(0.8, 1.25, color="0.93", zorder=0)
     right.axvline(1.0, color=GUIDE, linewidth=0.8, zorder=0)
     right.tick_params(labelleft=False)
-    right.set_xlabel("foretold against true linearisation error")
+    right.set_xlabel("predicted against true linearisation error")
     right.legend(loc="center left", bbox_to_anchor=(0.0, -0.42), ncols=1)
     left.legend(handles, labels, loc="center left", bbox_to_anchor=(-0.3, -0.42), ncols=2)
     return Drawing(figure, numbers, _caption(frame, numbers))
@@ -127,8 +127,8 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         "against exact leave-one-out in the same basin (dimensionless). Top: teacher data, one parameter moves from "
         f"{centre}. Bottom left: real data, n = {real}, 12 units (breast cancer: logistic, digits: softmax margin). "
         "The full Hessian keeps Σ r∇²f, which the kernel machine and everything below it drop; projected: k = p/2, "
-        f"μ = λ ({missing} rungs unavailable). Bottom right: the error of the kernel machine foretold from derivatives "
-        "at the optimum alone; slope where the second term of the series "
+        f"μ = λ ({missing} rungs unavailable). Bottom right: the error of the kernel machine predicted from "
+        "derivatives at the optimum alone; slope where the second term of the series "
         f"is at most a tenth of the first (mean {prediction['trusted'].mean():.0%} of the points, which carry "
         f"{prediction['trusted_error'].mean():.0%} of the squared error); grey: 0.8 to 1.25, where {within:.0%} of the "
         f"networks lie. {frame['queries'].max()} queries; mean ± s.e., networks for each point: "

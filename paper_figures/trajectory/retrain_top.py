@@ -1,4 +1,4 @@
-"""What replacing m of n estimates by retraining buys."""
+"""Gain of replacing m of n estimates by retraining."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the execution of a sweep costs, against the error that the estimate has anyway."""
+"""Errors of executing a sweep, beside the error that the estimate has anyway."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import typer
 from threadpoolctl import threadpool_limits
 
 from simulations.benchmarks.timing import machine, side_by_side
-from simulations.workloads.selection_tasks import BATCH, KEEP, Setting, setting
+from simulations.workloads.selection_setting import BATCH, KEEP, Setting
+from simulations.workloads.selection_tasks import setting
 from trak_theory.trajectory import AdamW, lookahead, loss_query, train
 from trak_theory.trajectory.run import advance
 from trak_theory.trajectory.selection.select import Counted, lowest

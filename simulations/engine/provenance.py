@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 PROJECT = "trak-theory"
 
 
+@cache
 def provenance() -> dict[str, Any]:
     """`versions` of Python, this project and its installed dependencies; `commit`; `dirty`: differs from it.
 
-    Outside a git checkout, or before its first commit, `commit` and `dirty` are None.
+    Of the process that asks, and asked once. Outside a git checkout, or before its first commit, `commit` and `dirty`
+    are None.
     """
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain")

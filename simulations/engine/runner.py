@@ -7,24 +7,23 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
+from simulations.engine.progress import Progress, Say, duration_text
 from simulations.engine.provenance import provenance
-from simulations.engine.store import Store, encode
+from simulations.engine.source import Code, OtherCodeError, check_unchanged, code_of
+from simulations.engine.store import State, Store, encode
 from simulations.engine.study import Cell, Run, Size, Study
 from trak_theory.numerics.checks import positive_count
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"  # in expected seconds, not cells
 
 Task = tuple[Study, Cell]
 
@@ -39,11 +38,28 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """computed: cells finished by this run; kept: cells that the store had already; failures: cells that raised."""
+    """What became of a study's cells.
+
+    computed  finished by this run; `stale` of them were there already, computed by other code
+    kept      were in the store already
+    failures  raised
+    seconds   that the cells of this run took, all workers together
+    """
 
     computed: int
     kept: int
-    failures: list[Failure]
+    failures: list[Failure] = field(default_factory=list)
+    stale: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a worker says of a cell: the seconds it took, and the error where it failed."""
+
+    key: str
+    seconds: float
+    error: str | None
 
 
 def run(
@@ -54,30 +70,45 @@ def run(
     seed: int = 0,
     out: Path = Path("results"),
     dask: str | None = None,
-    announce: Callable[[str], Any] = lambda line: None,
+    keep_stale: bool = False,
+    announce: Say = lambda line: None,
 ) -> list[Outcome]:
-    """Compute the cells of some studies that are not stored yet, on `jobs` processes or on a Dask scheduler's workers.
+    """Compute the missing and the stale cells of some studies, on `jobs` processes or on a Dask scheduler's workers.
 
     A cell's random numbers come from its parameters and `seed` alone, and BLAS has one thread, so that the rows do
     not depend on the number, kind or order of workers. The cells of all studies share the workers, longest first.
     Killed in the middle, it loses the running cells only; run it again to continue. A cell that raises is recorded,
-    does not stop the others, and is tried again by the next run. With Dask, `out` must be a folder that all workers
-    share. `announce` is told before the start how much there is to do. Returns one outcome a study.
+    does not stop the others, and is tried again by the next run. With `keep_stale` the cells that other code computed
+    stay as they are. With Dask, `out` must be a folder that all workers share. `announce` is told before the start how
+    much there is to do, and every half minute how far it is. Returns one outcome a study.
+
+    Raises OtherCodeError where a worker has other code or packages than this process, or the code changes meanwhile.
     """
     positive_count("jobs", jobs)
     store = Store(Path(out).resolve())
     for study in studies:
         store.prepare(study.name)
-    cells = [study.cells(size, seed) for study in studies]
-    left = [[cell for cell in every if not store.is_done(cell)] for every in cells]
-    tasks = [(study, cell) for study, some in zip(studies, left, strict=True) for cell in some]
+    kept = {"fresh", "stale"} if keep_stale else {"fresh"}
+    states = {
+        study.name: [(cell, store.state(cell, code_of(study.run))) for cell in study.cells(size, seed)]
+        for study in studies
+    }
+    tasks = [(study, cell) for study in studies for cell, state in states[study.name] if state not in kept]
     announce(_expectation(tasks, None if dask else jobs))
-    failed = dict(_compute_all(tasks, store, jobs, dask))
-    outcomes = []
-    for every, some in zip(cells, left, strict=True):
-        failures = [Failure(cell, failed[cell.key]) for cell in some if cell.key in failed]
-        outcomes.append(Outcome(len(some) - len(failures), len(every) - len(some), failures))
-    return outcomes
+    finished = {one.key: one for one in _compute_all(tasks, store, jobs, dask, announce)}
+    return [_outcome(states[study.name], finished) for study in studies]
+
+
+def _outcome(states: list[tuple[Cell, State]], finished: dict[str, Finished]) -> Outcome:
+    ends = [(cell, state, finished[cell.key]) for cell, state in states if cell.key in finished]
+    failures = [Failure(cell, end.error) for cell, _, end in ends if end.error is not None]
+    return Outcome(
+        computed=len(ends) - len(failures),
+        kept=len(states) - len(ends),
+        failures=failures,
+        stale=sum(state == "stale" and end.error is None for _, state, end in ends),
+        seconds=sum(end.seconds for *_, end in ends),
+    )
 
 
 def _expectation(tasks: Sequence[Task], jobs: int | None) -> str:
@@ -87,37 +118,42 @@ def _expectation(tasks: Sequence[Task], jobs: int | None) -> str:
     return f"{len(tasks)} cells to compute, about {duration_text(seconds)} on one core{share}"
 
 
-def duration_text(seconds: float) -> str:
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _compute_all(tasks: list[Task], store: Store, jobs: int, dask: str | None) -> Iterator[tuple[str, str]]:
-    """Keys of the cells that fail, with their errors."""
-    seconds = {cell.key: study.duration(cell.params) for study, cell in tasks}
-    tasks = sorted(tasks, key=lambda task: -seconds[task[1].key])  # the workers end together where the last are short
-    made_by, parent = provenance(), None if dask else os.getpid()
-    work = (delayed(_compute)(store, study.run, cell, made_by, parent) for study, cell in tasks)
-    names = sorted({study.name for study, _ in tasks})
-    title = names[0] if len(names) == 1 else f"{len(names)} studies"
-    failed = 0
+def _compute_all(tasks: Sequence[Task], store: Store, jobs: int, dask: str | None, announce: Say) -> Iterator[Finished]:
+    if not tasks:
+        return
+    tasks = sorted(tasks, key=_shortness)  # the workers end together where the last are short
+    studies = {study.name: study for study, _ in tasks}
+    codes = {name: code_of(study.run) for name, study in studies.items()}
+    parent = None if dask else os.getpid()
+    work = (delayed(_compute)(store, study.run, cell, codes[study.name], parent) for study, cell in tasks)
+    expected = {cell.key: (study.name, study.duration(cell.params)) for study, cell in tasks}
+    progress = Progress(_by_study(expected.values()), jobs)
+    title = next(iter(studies)) if len(studies) == 1 else f"{len(studies)} studies"
     with (
-        _backend(jobs, dask) as workers,
+        _backend(jobs, dask, list(studies.values())) as workers,
         threadpool_limits(1),
-        tqdm(desc=title, total=sum(seconds.values()), bar_format=BAR, disable=None) as bar,
+        progress.shown(title, announce) as update,
     ):
-        for done, (key, error) in enumerate(Parallel(n_jobs=workers, return_as="generator_unordered")(work), 1):
-            if error is not None:
-                failed += 1
-                yield key, error
-            bar.set_postfix_str(f"{done}/{len(tasks)} cells, {failed} failed", refresh=False)
-            bar.update(seconds[key])
+        for end in Parallel(n_jobs=workers, return_as="generator_unordered")(work):
+            progress.finish(*expected[end.key], end.seconds, end.error is not None)
+            update()
+            yield end
+
+
+def _shortness(task: Task) -> float:
+    study, cell = task
+    return -study.duration(cell.params)
+
+
+def _by_study(expected: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for name, seconds in expected:
+        found.setdefault(name, []).append(seconds)
+    return found
 
 
 @contextmanager
-def _backend(jobs: int, dask: str | None) -> Iterator[int]:
+def _backend(jobs: int, dask: str | None, studies: list[Study]) -> Iterator[int]:
     """joblib's settings for local processes or for a Dask cluster; yields joblib's n_jobs."""
     if dask is None:
         with parallel_config("loky", inner_max_num_threads=1), warnings.catch_warnings():
@@ -128,23 +164,38 @@ def _backend(jobs: int, dask: str | None) -> Iterator[int]:
     from dask.distributed import Client
 
     with Client(dask, set_as_default=False) as client, parallel_config("dask", client=client):
+        asked = [(study.run, code_of(study.run)) for study in studies]
+        for address, reason in client.run(_foreign, asked, on_error="return").items():
+            if reason:
+                raise OtherCodeError(f"the worker {address} {reason}")
         yield -1
 
 
-def _compute(
-    store: Store, run_cell: Run, cell: Cell, made_by: dict[str, Any], parent: int | None
-) -> tuple[str, str | None]:
-    """In a worker: one cell, from its parameters to its file. Returns its key, and the error where it failed."""
+def _foreign(runs: Sequence[tuple[Run, Code]]) -> str:
+    """In a worker: in what it differs from the process that asks, in words; empty where it does not."""
+    for run_cell, asked in runs:
+        reason = code_of(run_cell).difference(asked.label())
+        if reason:
+            return f"has other code for {run_cell.__module__}: {reason}"
+    return ""
+
+
+def _compute(store: Store, run_cell: Run, cell: Cell, asked: Code, parent: int | None) -> Finished:
+    """In a worker: one cell, from its parameters to its file."""
     if parent is not None and parent != os.getpid():
         _follow(parent)
     _use_one_thread()
+    if reason := _foreign([(run_cell, asked)]):
+        raise OtherCodeError(f"a worker {reason}")
+    begun, made_by = time.monotonic(), {**provenance(), "code": code_of(run_cell).label()}
     try:
         content = encode(cell, run_cell(dict(cell.params), cell.rng()), made_by)
     except Exception as error:
         store.write_failure(cell, error, made_by)
-        return cell.key, f"{type(error).__name__}: {error}"
+        return Finished(cell.key, time.monotonic() - begun, f"{type(error).__name__}: {error}")
+    check_unchanged(run_cell)
     store.write(cell, content)
-    return cell.key, None
+    return Finished(cell.key, time.monotonic() - begun, None)
 
 
 @cache

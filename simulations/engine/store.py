@@ -1,7 +1,8 @@
 """A content-addressed store: one Parquet file for each finished cell, OUT/<study>/<key>.parquet.
 
-A file appears whole or not at all, and carries its parameters, seed, versions, commit and a digest of its rows; what
-does not match its digest or its name is never trusted. A cell that failed leaves <key>.failed.json instead.
+A file appears whole or not at all, and carries its parameters, seed, code, versions, commit and a digest of its rows;
+what does not match its digest or its name is never trusted, and what other code computed is stale. A cell that failed
+leaves <key>.failed.json instead.
 """
 
 from __future__ import annotations
@@ -12,30 +13,31 @@ import os
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from simulations.engine.reading import CorruptError, NoResultsError, SeedsError, StaleError, rules
+from simulations.engine.source import code_of
 from simulations.engine.study import Cell, Rows, Size, Study, canonical
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from simulations.engine.source import Code
+
+Label = Mapping[str, Any]  # what a file says of its rows: params, seed, code, versions, commit, dirty
+State = Literal["fresh", "stale", "failed", "missing"]
+STATES: tuple[State, ...] = ("fresh", "stale", "failed", "missing")
+
 LABEL = b"trak_theory"
 ABANDONED_AFTER = 3600.0  # seconds, after which a temporary file belongs to a killed process
-
-
-class NoResultsError(LookupError):
-    """Nothing is stored for a study; the message names the command that computes it."""
-
-
-class CorruptError(ValueError):
-    """A stored file cannot be trusted."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +55,20 @@ class Store:
             if time.time() - leftover.stat().st_mtime > ABANDONED_AFTER:
                 leftover.unlink(missing_ok=True)
 
-    def is_done(self, cell: Cell) -> bool:
-        """Whether the cell's rows are stored and intact."""
-        path = self._path(cell, "parquet")
+    def state(self, cell: Cell, code: Code) -> State:
+        """Whether the cell's rows are there, intact, and computed by this code."""
         try:
-            read_cell(path)
+            _, label = read_cell(self._path(cell, "parquet"))
         except (FileNotFoundError, CorruptError):
-            return False
-        return True
+            return "failed" if self._path(cell, "failed.json").exists() else "missing"
+        return "stale" if code.difference(label.get("code")) else "fresh"
 
     def write(self, cell: Cell, content: pa.Buffer) -> None:
         """Store a finished cell (see `encode`), and forget an earlier failure."""
         _write_atomically(self._path(cell, "parquet"), content)
         self._path(cell, "failed.json").unlink(missing_ok=True)
 
-    def write_failure(self, cell: Cell, error: Exception, provenance: Mapping[str, Any]) -> None:
+    def write_failure(self, cell: Cell, error: Exception, provenance: Label) -> None:
         record = {
             "study": cell.study,
             "params": cell.params,
@@ -79,35 +80,57 @@ class Store:
         text = json.dumps(record, indent=2, ensure_ascii=False)
         _write_atomically(self._path(cell, "failed.json"), text.encode())
 
-    def has_failed(self, cell: Cell) -> bool:
-        return self._path(cell, "failed.json").exists()
-
     def load(self, study: Study, size: Size = "full") -> pd.DataFrame:
         """All stored rows of the study's grids: columns seed, parameters, results; in the order of the grids.
 
         With the size quick those of the quick grid alone. Cells that no grid lists any more are left out.
-        Raises NoResultsError, or CorruptError with the file.
+        Which seeds, and whether rows of other code, is for `reading` to say; see there.
+        Raises a ResultsError: nothing there, a corrupt file, stale rows, or several seeds.
         """
         found = []
         places = study.places(size)
         for path in sorted((self.out / study.name).glob("*.parquet")):
             table, label = read_cell(path)
             place = places.get(canonical(label["params"]))
-            if place is not None:
-                found.append((place, label["seed"], _with_parameters(table, label)))
+            if place is not None and label["seed"] in (rules().seeds or [label["seed"]]):
+                found.append((place, label["seed"], table, label))
         if not found:
-            raise NoResultsError(
-                f"no results for the study {study.name!r} in {self.out}; "
-                f"compute them with: python -m simulations run {study.name} --out {self.out}"
-            )
+            raise NoResultsError(f"no results for the study {study.name!r} in {self.out}; {self._remedy(study)}")
+        self._check_seeds(study, {seed for _, seed, *_ in found})
+        self._check_code(study, [label for *_, label in found])
         found.sort(key=lambda entry: entry[:2])
-        return pa.concat_tables([table for *_, table in found], promote_options="permissive").to_pandas()
+        tables = [_with_parameters(table, label) for *_, table, label in found]
+        return pa.concat_tables(tables, promote_options="permissive").to_pandas()
+
+    def _check_seeds(self, study: Study, seeds: set[int]) -> None:
+        if rules().seeds is None and len(seeds) > 1:
+            raise SeedsError(
+                f"{self.out} holds the study {study.name!r} under the seeds {sorted(seeds)}: say which to take with "
+                "--seed, once for each seed to pool"
+            )
+
+    def _check_code(self, study: Study, labels: list[Label]) -> None:
+        code = code_of(study.run)
+        reasons = Counter(code.difference(label.get("code")) for label in labels)
+        fresh = reasons.pop("", 0)
+        if not reasons:
+            return
+        what = f"{len(labels) - fresh} of {len(labels)} cells are stale ({', '.join(sorted(reasons))})"
+        if not rules().keep_stale:
+            raise StaleError(f"{study.name}: {what}; {self._remedy(study)}, or take them as they are: --keep-stale")
+        rules().stale[study.name] = what
+
+    def _remedy(self, study: Study) -> str:
+        return f"compute them with: python -m simulations run {study.name} --out {self.out}"
+
+    def path(self, cell: Cell) -> Path:
+        return self._path(cell, "parquet")
 
     def _path(self, cell: Cell, suffix: str) -> Path:
         return self.out / cell.study / f"{cell.key}.{suffix}"
 
 
-def encode(cell: Cell, rows: Rows, provenance: Mapping[str, Any]) -> pa.Buffer:
+def encode(cell: Cell, rows: Rows, provenance: Label) -> pa.Buffer:
     """A finished cell as a Parquet file. Raises where the rows are not tidy: scalars under one type a column."""
     table = _as_table(cell, rows)
     label = {"params": cell.params, "seed": cell.seed, **provenance}
@@ -117,7 +140,7 @@ def encode(cell: Cell, rows: Rows, provenance: Mapping[str, Any]) -> pa.Buffer:
     return sink.getvalue()
 
 
-def read_cell(path: Path) -> tuple[pa.Table, dict[str, Any]]:
+def read_cell(path: Path) -> tuple[pa.Table, Label]:
     """Rows and label of a stored cell. Raises CorruptError unless digest, parameters and file name agree."""
     content = path.read_bytes()
     try:
@@ -148,13 +171,13 @@ def _as_table(cell: Cell, rows: Rows) -> pa.Table:
     return table
 
 
-def _with_parameters(table: pa.Table, label: Mapping[str, Any]) -> pa.Table:
+def _with_parameters(table: pa.Table, label: Label) -> pa.Table:
     parameters = {"seed": label["seed"], **label["params"]}
     arrays = [pa.array([value] * len(table)) for value in parameters.values()]
     return pa.table([*arrays, *table.columns], names=[*parameters, *table.column_names])
 
 
-def _digest(table: pa.Table, label: Mapping[str, Any]) -> str:
+def _digest(table: pa.Table, label: Label) -> str:
     """Of names, types, values and label: independent of how a version of Parquet lays them out."""
     types = {field.name: str(field.type) for field in table.schema}
     return hashlib.sha256(json.dumps([types, table.to_pylist(), label], sort_keys=True).encode()).hexdigest()

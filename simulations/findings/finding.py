@@ -1,29 +1,31 @@
-"""A finding: a number that a study's results must show, and the verdict."""
+"""A finding: a number that a study's results must show, and the verdict on where its whole interval lies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from trak_theory.claims import Estimate
+from simulations.findings.measures import Measured
 
 Relation = Literal["=", "≥", "≤"]
-Z = 2.0  # standard errors of doubt about a measured number
+Verdict = Literal["holds", "FAILS", "unclear", "mixed"]
 
 
 @dataclass(frozen=True)
 class Finding:
     """One claim of a study.
 
-    study      whose results it reads; its figure has the same name
-    statement  in words, with the quantity that is measured
+    study      whose results it reads
+    statement  in words, with the quantity that is measured; {learning_rate:g} is filled in with the setting
     source     T or D where the paper's thesis (not its numbers) is what is tested, else ours
-    relation   of the measured number to `predicted`, up to `tolerance`
-    measure    the study's rows → an `Estimate`; its standard error is NaN where there is one measurement only
+    relation   of the measured number to `predicted`; = means: within ± tolerance
+    measure    the study's rows → what they show
+    tolerance  of =
+    by         columns whose every combination of values is judged alone
     discussion why it fails or is unclear, for claims that are
     """
 
@@ -32,58 +34,52 @@ class Finding:
     source: str
     relation: Relation
     predicted: float
-    measure: Callable[[pd.DataFrame], Estimate]
+    measure: Callable[[pd.DataFrame], Measured]
     tolerance: float = 0.0
+    by: tuple[str, ...] = ()
     discussion: str = ""
 
-    def judge(self, rows: pd.DataFrame) -> Judged:
+    def judge(self, rows: pd.DataFrame) -> list[Judged]:
+        """One verdict for each setting, in the order of the rows."""
+        return [self._judge(part, setting) for setting, part in self._settings(rows)]
+
+    def _settings(self, rows: pd.DataFrame) -> Iterator[tuple[Mapping[str, Any], pd.DataFrame]]:
+        if not self.by:
+            yield {}, rows
+            return
+        for values, part in rows.groupby(list(self.by), sort=False):
+            yield dict(zip(self.by, values, strict=True)), part
+
+    def _judge(self, rows: pd.DataFrame, setting: Mapping[str, Any]) -> Judged:
+        statement = self.statement.format_map(setting)
         found = self.measure(rows)
         if not np.isfinite(found.value):
-            raise ValueError(f"{self.study}: {self.statement!r} measured {found.value}")
-        distance = {
-            "=": abs(found.value - self.predicted),
-            "≥": self.predicted - found.value,
-            "≤": found.value - self.predicted,
-        }[self.relation]
-        doubt = Z * found.se if np.isfinite(found.se) else 0.0
-        beyond = distance - self.tolerance
-        if self.relation == "=":
-            verdict = "holds" if beyond <= doubt else "FAILS"
-        else:
-            verdict = "holds" if beyond <= -doubt else ("FAILS" if beyond > doubt else "unclear")
-        return Judged(self, found, verdict)
+            raise ValueError(f"{self.study}: {statement!r} measured {found.value}")
+        return Judged(self, statement, found, self._verdict(found))
+
+    def _verdict(self, found: Measured) -> Verdict:
+        if {self._where(part) for part in found.parts} >= {"holds", "FAILS"}:
+            return "mixed"
+        return self._where(found)
+
+    def _where(self, found: Measured) -> Verdict:
+        """By where the whole interval lies: inside the band, outside of it, or across its edge."""
+        low = self.predicted - self.tolerance if self.relation != "≤" else -np.inf
+        high = self.predicted + self.tolerance if self.relation != "≥" else np.inf
+        if low <= found.low and found.high <= high:
+            return "holds"
+        return "FAILS" if found.high < low or found.low > high else "unclear"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A finding with what was measured: it holds, fails, or is unclear within two standard errors."""
+    """A finding in one setting, with what was measured there.
+
+    verdict  holds, FAILS: the whole interval lies on one side; unclear: it does not; mixed: it holds in some of the
+             settings that the number is a mean over, and fails in others
+    """
 
     finding: Finding
-    found: Estimate
-    verdict: str
-
-
-def mean(values: Any) -> Estimate:
-    """Mean and standard error over independent values; NaN values left out."""
-    kept = np.asarray(values, float)
-    kept = kept[np.isfinite(kept)]
-    error = kept.std(ddof=1) / np.sqrt(kept.size) if kept.size > 1 else np.nan
-    return Estimate(float(kept.mean()), float(error))
-
-
-def number(value: Any) -> Estimate:
-    """A single number, without a standard error of its own."""
-    return Estimate(float(value), float("nan"))
-
-
-def contrast(rows: pd.DataFrame, by: str, first: Any, second: Any, value: str, over: list[str]) -> Estimate:
-    """Mean of value(by = first) − value(by = second), paired over the cells `over`."""
-    table = rows[rows[by].isin([first, second])].pivot_table(value, over, by)
-    return mean(table[first] - table[second])
-
-
-def law_gap(rows: pd.DataFrame, setting: list[str], value: str = "kendall") -> Estimate:
-    """Mean over settings of |law − mean over data sets|: the law's error, and the noise of few data sets with it."""
-    law = rows[rows["part"] == "law"].groupby(setting)[value].mean()
-    data = rows[rows["part"] == "data"].groupby(setting)[value].mean()
-    return mean((law - data).dropna().abs())
+    statement: str
+    found: Measured
+    verdict: Verdict

@@ -1,77 +1,115 @@
-"""The findings of all studies as one table, and the fingerprint of what it was made from."""
+"""The findings of all studies judged on stored results, as Markdown, and the digest of what the page is made from."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
-from importlib import import_module
+from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 
-from simulations.engine.store import NoResultsError, Store
-from simulations.engine.study import canonical, find_study, module_of
-from simulations.findings import MODULES, all_findings
-from simulations.findings.finding import Judged
+from simulations.engine.reach import Reach
+from simulations.engine.reading import reading
+from simulations.engine.store import Store
+from simulations.engine.study import find_study
+from simulations.engine.syntax import Symbol
+from simulations.findings import all_findings
+from simulations.findings.finding import Finding, Judged
+from simulations.findings.measures import Measured
 
-HEADINGS = ("claim", "source", "predicted", "measured", "s.e.", "verdict")
-
-
-def judge_all(results: Path) -> list[Judged]:
-    """Every finding judged on the quick size of its study; NoResultsError names the studies that are not complete."""
-    store, judged, missing = Store(results), [], []
-    for name, findings in groupby(all_findings(), lambda finding: finding.study):
-        study = find_study(name)
-        if not all(store.is_done(cell) for cell in study.cells("quick", 0)):
-            missing.append(name)
-            continue
-        rows = store.load(study, "quick")
-        judged += [finding.judge(rows[rows["seed"] == 0]) for finding in findings]
-    if missing:
-        raise NoResultsError(
-            f"the quick sizes of {', '.join(missing)} are not complete in {results}: "
-            f"python -m simulations run all --out {results}"
-        )
-    return judged
+HEADINGS = ("claim", "source", "predicted", "measured", "95 % interval", "over", "verdict")
+# What the page says rests on these, on what they reach, and on the rows.
+ROOTS = (Symbol("simulations.findings.ledger", "findings_table"), Symbol("trak_theory.claims", "ledger"))
 
 
-def findings_table(judged: list[Judged]) -> str:
-    """Markdown: one section a study with its command and figure, discussions below."""
+@dataclass(frozen=True)
+class Ledger:
+    """Every finding judged, studies whose quick size is not stored whole, and studies → what is stale of them."""
+
+    judged: list[Judged]
+    missing: list[str]
+    stale: dict[str, str]
+
+
+def judge_all(store: Store, *, seed: int = 0, keep_stale: bool = False) -> Ledger:
+    """Every finding on the quick size of its study under one seed. Raises StaleError for rows of other code."""
+    judged: list[Judged] = []
+    missing = []
+    with reading([seed], keep_stale=keep_stale) as rules:
+        for name, findings in groupby(all_findings(), lambda finding: finding.study):
+            study = find_study(name)
+            if not all(store.path(cell).exists() for cell in study.cells("quick", seed)):
+                missing.append(name)
+                continue
+            rows = store.load(study, "quick")
+            judged += [each for finding in findings for each in finding.judge(rows)]
+    return Ledger(judged, missing, dict(rules.stale))
+
+
+def findings_table(ledger: Ledger) -> str:
+    """Markdown: the count, what does not hold, then one section a study with its command."""
+    return "\n".join([_count(ledger), "", *_unsettled(ledger), *_sections(ledger)]).strip()
+
+
+def _unsettled(ledger: Ledger) -> list[str]:
+    """Failures and what is unclear, with the reason where one is known; what was not measured, and what is stale."""
+    lines = ["### What does not hold, or is not settled", ""]
+    lines += _table([entry for entry in ledger.judged if entry.verdict != "holds"], with_study=True)
+    notes = dict.fromkeys(
+        f"*{entry.finding.study}, {entry.statement}*: {entry.finding.discussion}"
+        for entry in ledger.judged
+        if entry.verdict != "holds" and entry.finding.discussion
+    )
+    lines += [line for note in notes for line in ("", note)]
+    if ledger.missing:
+        lines += ["", f"Not measured, for want of results of the whole quick size: {', '.join(ledger.missing)}."]
+    lines += [line for name, what in ledger.stale.items() for line in ("", f"Stale: {name}: {what}.")]
+    return [*lines, ""]
+
+
+def _sections(ledger: Ledger) -> list[str]:
     parts = []
-    for name, group in groupby(judged, lambda entry: entry.finding.study):
-        entries = list(group)
-        lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS), *map(_line, entries)]
-        summary = find_study(name).summary
-        head = f"### {name}\n\n{summary} `python -m simulations run {name}`, figure: `python -m paper_figures {name}`\n"
-        notes = [f"*{e.finding.statement}*: {e.finding.discussion}\n" for e in entries if e.finding.discussion]
-        parts.append("\n".join([head, *lines, "", *notes]))
-    return "\n".join([_count(judged), "", *parts, f"<!-- made from {fingerprint()} -->"])
+    for name, group in groupby(ledger.judged, lambda entry: entry.finding.study):
+        about = f"{find_study(name).summary} `python -m simulations run {name}`"
+        parts += [f"### {name}", "", about, "", *_table(list(group)), ""]
+    return parts
 
 
-def fingerprint() -> str:
-    """Digest of the findings, of the studies that they judge and of these studies' quick grids."""
-    digest = hashlib.sha256()
-    for name in ("finding", *MODULES):
-        digest.update(inspect.getsource(import_module(f"simulations.findings.{name}")).encode())
-    for name in sorted({finding.study for finding in all_findings()}):
-        digest.update(inspect.getsource(module_of(name)).encode())
-        digest.update("".join(map(canonical, find_study(name).quick)).encode())
-    return digest.hexdigest()[:16]
+def _table(entries: list[Judged], with_study: bool = False) -> list[str]:
+    headings = (("study",) if with_study else ()) + HEADINGS
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    return lines + [_line(entry, entry.finding.study if with_study else "") for entry in entries]
 
 
-def _count(judged: list[Judged]) -> str:
-    verdicts = [entry.verdict for entry in judged]
+def _line(entry: Judged, study: str) -> str:
+    found, statement = entry.found, entry.statement.replace("|", "\\|")
+    cells = [study] if study else []
+    cells += [statement, entry.finding.source, _predicted(entry.finding), f"{found.value:.4g}"]
+    return "| " + " | ".join([*cells, _interval(found), found.over, entry.verdict]) + " |"
+
+
+def _predicted(finding: Finding) -> str:
+    tolerance = f" ± {finding.tolerance:g}" if finding.relation == "=" else ""
+    return f"{finding.relation} {finding.predicted:g}{tolerance}"
+
+
+def _interval(found: Measured) -> str:
+    if found.low == found.high:
+        return "–"
+    return f"{found.low:.3g} to {found.high:.3g}" if np.isfinite(found.low) else "none from one"
+
+
+def _count(ledger: Ledger) -> str:
+    verdicts = [entry.verdict for entry in ledger.judged]
     return (
-        f"{verdicts.count('holds')} of {len(judged)} claims hold, {verdicts.count('unclear')} are unclear within two "
-        f"standard errors, {verdicts.count('FAILS')} fail."
+        f"{verdicts.count('holds')} of {len(verdicts)} claims hold, {verdicts.count('FAILS')} fail, "
+        f"{verdicts.count('unclear')} are unclear, {verdicts.count('mixed')} hold in some settings and fail in others."
     )
 
 
-def _line(entry: Judged) -> str:
-    finding = entry.finding
-    tolerance = f" ± {finding.tolerance:g}" if finding.tolerance and finding.relation == "=" else ""
-    error = f"{entry.found.se:.1g}" if np.isfinite(entry.found.se) else "–"
-    predicted = f"{finding.relation} {finding.predicted:g}{tolerance}"
-    statement = finding.statement.replace("|", "\\|")
-    return f"| {statement} | {finding.source} | {predicted} | {entry.found.value:.4g} | {error} | {entry.verdict} |"
+def made_from() -> str:
+    """Digest of the source of findings, claims on formulas, and all that they reach in the library."""
+    reached = Reach()
+    for symbol in ROOTS:
+        reached.follow(symbol)
+    return hashlib.sha256("\n".join(sorted(reached.texts())).encode()).hexdigest()[:16]

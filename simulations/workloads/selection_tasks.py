@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from simulations.workloads.training_runs import FAMILIES, epochs
-from trak_theory.trajectory import MLP, Objective, Task
+from simulations.workloads.selection_setting import Setting
+from simulations.workloads.training_runs import FAMILIES
+from trak_theory.trajectory import MLP
 
 Table = tuple[Array, Array]  # features (n, d), labels (n,)
 Flaw = Callable[[Array, Array, Generator], Table]
-
-BATCH, KEEP = 40, 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """An objective over all samples, and disjoint sets of them; flawed (n,) marks candidates one would not choose.
-
-    accuracy: (θ, samples) ↦ share of right predictions. No policy and no choice sees the test set.
-    """
-
-    objective: Objective
-    accuracy: Callable[[Any, Array], float]
-    start: Any
-    flawed: Array
-    candidates: Array
-    validation: Array
-    judge: Array
-    test: Array
-
-    def stream(self, steps: int, rng: Generator) -> list[Array]:
-        """Candidate batches in shuffled epochs."""
-        return [self.candidates[batch] for batch in epochs(len(self.candidates), size=BATCH, steps=steps, rng=rng)]
-
-    def task(self, steps: int, rng: Generator) -> Task:
-        return Task(self.objective, self.start, self.stream(steps, rng), self.validation, self.judge)
-
-    def mean_loss(self, theta: Any, samples: Array) -> float:
-        return float(self.objective.loss(theta, samples).mean())
-
-    def test_row(self, theta: Any) -> dict[str, float]:
-        return {"test_loss": self.mean_loss(theta, self.test), "test_accuracy": self.accuracy(theta, self.test)}
 
 
 def setting(name: str, rng: Generator) -> Setting:
@@ -83,7 +50,7 @@ def turned(features: Array, labels: Array, rng: Generator) -> Table:
 
 def text(rng: Generator) -> Setting:
     """A small GPT-2 warmed up on prose and code alike; 70 % of the candidates are code, all other sets are prose."""
-    from simulations.workloads.selection_text import prose_and_code  # which needs torch
+    from simulations.workloads.selection_text import prose_and_code  # needs torch
 
     return prose_and_code(rng)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from simulations.workloads.selection_tasks import Setting
+from simulations.workloads.selection_setting import Setting
 from trak_theory.trajectory import AdamW, train
 
 MODULES = (

@@ -1,4 +1,4 @@
-"""What the torch studies report about attribution at the end of a run: restored influence, TRAK, ridge, predictions."""
+"""Rows of the torch studies about attribution at the end of a run: restored influence, TRAK, ridge, predictions."""
 
 from __future__ import annotations
 

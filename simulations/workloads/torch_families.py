@@ -13,7 +13,8 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from simulations.workloads.training_runs import HELD_OUT, Setting, digits
+from simulations.workloads.data import digits
+from simulations.workloads.training_runs import HELD_OUT, Setting
 from trak_theory.torch_bridge import TorchObjective, cross_entropy
 from trak_theory.torch_bridge.objective import SampleLoss
 from trak_theory.torch_bridge.settings.language import LanguageSetting, gpt2, llama

@@ -1,4 +1,4 @@
-"""What the torch studies report about one recorded run: every trajectory estimator against retraining."""
+"""Rows of the torch studies about one recorded run: every trajectory estimator against retraining."""
 
 from __future__ import annotations
 

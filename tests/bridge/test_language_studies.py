@@ -11,12 +11,12 @@ torch = pytest.importorskip("torch", reason="torch is an optional extra")
 pytest.importorskip("transformers", reason="transformers comes with the extra `torch`")
 pytest.importorskip("peft", reason="peft comes with the extra `torch`")
 
-import languages  # noqa: E402
+from support import languages  # noqa: E402
 
 import paper_figures.__main__ as figures  # noqa: E402
-from simulations import torch_gpt2, torch_llama  # noqa: E402
 from simulations.engine.runner import run  # noqa: E402
 from simulations.engine.store import Store  # noqa: E402
+from simulations.studies.networks import torch_gpt2, torch_llama  # noqa: E402
 from trak_theory.torch_bridge.settings import language as settings_language  # noqa: E402
 
 SHORT = replace(languages.TINY, n=8, steps=3, warm_up=2)
@@ -45,7 +45,7 @@ def results(tmp_path_factory):
 def test_every_cell_checks_first_order_and_repeats_its_run(results):
     frame = Store(results).load(torch_gpt2.STUDY)
     runs = frame[frame["part"] == "run"]
-    assert len(runs) == 5
+    assert len(runs) == 3
     assert runs.loc[runs["start"] == "warm", "derivative_error"].max() < 1e-4
     assert runs["null_effect"].max() < 1e-6
     lora = Store(results).load(torch_llama.STUDY)

@@ -11,12 +11,12 @@ import pytest
 from support import digits_features
 from typer.testing import CliRunner
 
+from paper_figures.rivals import draw
 from simulations.benchmarks.__main__ import app
 from simulations.benchmarks.rivals import exchange
 from simulations.benchmarks.rivals.cases import arrays_of
 from simulations.benchmarks.rivals.environments import RECORD, Rival, prepare
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
-from simulations.benchmarks.rivals.figure import draw
 from simulations.benchmarks.rivals.runners import ours_network, ours_trajectory, refits, statsmodels
 from simulations.benchmarks.rivals.tables import table
 from simulations.benchmarks.rivals.trajectory import arrays_of_run
@@ -168,7 +168,8 @@ def test_a_run_survives_the_exchange():
 
 
 def test_figure_from_tables(tmp_path):
-    assert draw(tmp_path) is None
+    with pytest.raises(FileNotFoundError, match="network"):
+        draw(tmp_path)
     network = pd.DataFrame(
         {
             "network": "a",
@@ -183,7 +184,7 @@ def test_figure_from_tables(tmp_path):
     )
     network.to_csv(tmp_path / "network.csv", index=False)
     trajectory.to_csv(tmp_path / "trajectory.csv", index=False)
-    assert draw(tmp_path) == tmp_path / "rivals.pdf"
+    assert draw(tmp_path)[0] == tmp_path / "rivals.pdf"
     plotted = pd.read_csv(tmp_path / "rivals.csv")
     assert plotted["LDS"].dropna().tolist() == [0.8]
     assert plotted["Spearman"].dropna().tolist() == [0.9, 0.8]

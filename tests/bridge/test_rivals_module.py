@@ -18,7 +18,7 @@ from simulations.benchmarks.__main__ import app  # noqa: E402
 from simulations.benchmarks.rivals import cases, command, networks  # noqa: E402
 from simulations.benchmarks.rivals.exchange import Answer, ask  # noqa: E402
 from simulations.benchmarks.rivals.runners import ours_module  # noqa: E402
-from simulations.benchmarks.rivals.runners.torch_network import margins, network  # noqa: E402
+from simulations.benchmarks.rivals.runners.shared.torch_network import margins, network  # noqa: E402
 from simulations.workloads.torch_attribution import trained  # noqa: E402
 from trak_theory import influence, trak  # noqa: E402
 from trak_theory.attribution import trak_kernel  # noqa: E402

@@ -185,14 +185,14 @@ def test_the_ready_made_loop_is_the_written_out_one(tmp_path):
         )
     assert torch.equal(runs[0].final, runs[1].final)
     assert all(torch.equal(a, b) for a, b in zip(runs[0].state(6), runs[1].state(6), strict=True))
-    assert len(list(tmp_path.iterdir())) == 3  # states 0, 4 and 8
+    assert [len(list(folder.iterdir())) for folder in tmp_path.iterdir()] == [3, 3]  # states 0, 4 and 8
 
 
 def test_a_trainer_is_recorded_with_its_own_order_schedule_and_accumulation(tmp_path):
     pytest.importorskip("transformers", reason="transformers is an optional extra")
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-    from trak_theory.torch_bridge.callback import TrajectoryCallback
+    from trak_theory.torch_bridge.recording.callback import TrajectoryCallback
 
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -250,8 +250,9 @@ def test_a_trainer_is_recorded_with_its_own_order_schedule_and_accumulation(tmp_
         Trainer(model, settings, train_dataset=rows, callbacks=[TrajectoryCallback(few)]).train()
     for option, value, message in (
         ("bf16", True, "mixed precision"),
-        ("neftune_noise_alpha", 1.0, "leave them out"),
-        ("optim_args", "x=1", "leave them out"),
+        ("neftune_noise_alpha", 1.0, "adds noise to the embeddings; leave it out"),
+        ("optim_args", "x=1", "changes the optimiser; leave it out"),
+        ("gradient_checkpointing", True, "set it to False"),
     ):
         before = getattr(settings, option)
         setattr(settings, option, value)

@@ -7,7 +7,7 @@ from support.oracles import refit
 from support.problems import glms, losses, queries_for, random_glm, seeds
 
 from trak_theory import GLM, leave_one_out, newton
-from trak_theory import exact as exact_module
+from trak_theory.loo import exact as exact_module
 
 TOL = 1e-7  # radii are below 1e-10 of the rms influence, or at rounding for condition up to 1e3
 

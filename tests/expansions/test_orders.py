@@ -6,10 +6,10 @@ from support.oracles import refit
 from support.problems import LOSS_NAMES, queries_for, random_glm
 
 from trak_theory import GLM, Logistic, influence, leave_one_out, newton
-from trak_theory.claims.claim import mean_estimate
 from trak_theory.claims.expansions import SERIES, replication
 from trak_theory.claims.problems import draw_glm, replicated
 from trak_theory.loo.series import infinitesimal_jackknife, newton_expansion
+from trak_theory.numerics.estimate import mean
 
 ORDER_TOLERANCE = 0.1
 BOTH = (infinitesimal_jackknife, newton_expansion)
@@ -23,7 +23,7 @@ def replications(request):
 @pytest.mark.parametrize("name", SERIES)
 def test_error_falls_as_a_power_of_the_number_of_copies(replications, name):
     series, order, _ = SERIES[name]
-    slope = mean_estimate([one.slope(series) for one in replications])
+    slope = mean([one.slope(series) for one in replications])
     assert slope.value == pytest.approx(order, abs=ORDER_TOLERANCE)
     assert slope.se < ORDER_TOLERANCE / 2
 

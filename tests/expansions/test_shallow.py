@@ -58,7 +58,7 @@ def test_the_parts_of_the_prediction_add_up_and_a_wrong_sign_is_seen():
     error = leave_one_out(fit, queries).influence - kernel_machine(fit, queries)
     predicted = predict_linearisation_error(fit, queries)
     right = agreement(error, predicted.total).relative_error
-    parts = predicted.dropped_curvature, predicted.query_bend, predicted.path_bend
+    parts = predicted.dropped_curvature, predicted.query_curvature, predicted.path_curvature
     np.testing.assert_array_equal(predicted.total, sum(parts))
     for k in range(3):
         wrong = [-part if j == k else part for j, part in enumerate(parts)]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.problems import seeds
+from support.random_networks import random_block, random_linearization
 
 from trak_theory import Linearization, influence
 from trak_theory.numerics.spectrum import spectrum
@@ -14,21 +15,6 @@ from trak_theory.retraining.restored import restored_block_influence, restored_i
 from trak_theory.retraining.ridge_rule import TrainingRecipe, ridge_rule
 
 RECIPE = TrainingRecipe(weight_decay=1e-2, learning_rates=0.1, steps=50, momentum=0.5)
-
-
-def random_linearization(rng, n, p, q=4):
-    return Linearization(
-        rng.standard_normal((n, p)), rng.standard_normal(n), rng.random(n), 0.0, rng.standard_normal((q, p))
-    )
-
-
-def random_block(rng, n, classes, p, q=3):
-    return (
-        rng.standard_normal((n, classes, p)),
-        rng.dirichlet(np.ones(classes), n),
-        rng.integers(0, classes, n),
-        rng.standard_normal((q, p)),
-    )
 
 
 @given(seed=seeds, n=st.integers(3, 25), p=st.integers(2, 25), fraction=st.sampled_from([None, 0.5, 0.25]))

@@ -114,7 +114,7 @@ def test_outputs_and_measure_against_complex_steps(name, loss):
     assert relative(queries.gradient(theta[0]) @ direction[0], slope[0]) < 1e-10
     # ∇g·v is a real function of θ: its own derivative, by central differences at their best step.
     one, two = (queries.gradient(theta[0] + s * 1e-5 * direction[0]) @ direction[0] for s in (1, -1))
-    assert relative(queries.bend(theta[0], direction[:1])[0], (one - two) / 2e-5) < 1e-8
+    assert relative(queries.curvature_along(theta[0], direction[:1])[0], (one - two) / 2e-5) < 1e-8
 
 
 @pytest.mark.parametrize("name", SMOOTH)

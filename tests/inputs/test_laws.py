@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 from trak_theory import Logistic, Loss
-from trak_theory.glm.minimise import ConvergenceError
+from trak_theory.errors import ConvergenceError
 from trak_theory.laws.channels import Labels
 from trak_theory.laws.lds_law import lds_law
 from trak_theory.laws.proximal import proximal

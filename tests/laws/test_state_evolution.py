@@ -10,7 +10,7 @@ from scipy.stats import lognorm
 
 from simulations.studies.laws.rank_law import draw
 from trak_theory import Logistic, Poisson, PseudoHuber, Squared
-from trak_theory.glm.minimise import ConvergenceError
+from trak_theory.errors import ConvergenceError
 from trak_theory.laws.channels import Additive, Counts, Labels, bernoulli
 from trak_theory.laws.design import design_of
 from trak_theory.laws.proximal import proximal

@@ -9,8 +9,9 @@ from support import toy_claims
 from typer.testing import CliRunner
 
 import trak_theory.claims
+from simulations.findings.page import FORMULA_MARKS, between
 from trak_theory.claims import registry
-from trak_theory.cli.claims import HEADINGS, MARKS, SEED
+from trak_theory.cli.claims import HEADINGS, SEED
 from trak_theory.cli.main import app
 
 
@@ -100,7 +101,7 @@ def test_draws_depend_on_the_claim_alone(monkeypatch):
 def test_one_format_at_a_time():
     answer = run("--json", "--latex")
     assert answer.exit_code == 2
-    assert "choose one of --json, --latex" in answer.output
+    assert "choose one of --json and --latex" in answer.output
 
 
 def test_latex_is_printed_whole():
@@ -110,21 +111,10 @@ def test_latex_is_printed_whole():
     assert answer.output.endswith("\\end{document}\n")
 
 
-@pytest.mark.usefixtures("toys")
-def test_the_table_is_written_between_the_marks_of_a_file(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- ledger -->\nstale\n<!-- /ledger -->\nafter\n")
-    answer = run("--update", str(page))
-    assert page.read_text() == f"before\n<!-- ledger -->\n\n{answer.output}\n<!-- /ledger -->\nafter\n"
-    page.write_text("no marks")
-    assert "needs one line" in " ".join(run("--update", str(page)).output.split())
-    assert page.read_text() == "no marks"
-
-
 def test_the_page_shows_every_claim():
     """Names, kinds and sources; the digits of a slack may differ from machine to machine."""
     page = (Path(__file__).parents[2] / "CLAIMS.md").read_text()
-    lines = page.split(MARKS[0])[1].split(MARKS[1])[0].strip().splitlines()[2:]
+    lines = between(page, FORMULA_MARKS).splitlines()[2:]
     shown = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
     expected = [(claim.name, claim.kind, claim.source, "holds") for claim in registry().values()]
     assert [(*row[:3], row[-1]) for row in shown] == expected, "update it with: make claims"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 
 import numpy as np
@@ -11,23 +12,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.engine.store import LABEL, CorruptError, NoResultsError, Store, encode, read_cell
+from simulations.engine.reading import CorruptError, NoResultsError, SeedsError, StaleError, reading
+from simulations.engine.source import code_of
+from simulations.engine.store import LABEL, Store, encode, read_cell
 from simulations.engine.study import Cell, Study, grid
 
-MADE_BY = {"versions": {"python": "3"}, "commit": "c0ffee", "dirty": False}
+
+def run(params, rng):
+    return []
+
+
+CODE = code_of(run)
+MADE_BY = {"versions": {"python": "3"}, "commit": "c0ffee", "dirty": False, "code": CODE.label()}
+OTHER = {**MADE_BY, "code": {"source": "0" * 16, "packages": {**CODE.packages, "numpy": "1.0"}}}
 CELL = Cell("toy", {"method": "a", "size": 3}, seed=7)
 ROWS = [{"rung": "newton", "error": 0.1 + 0.2}, {"rung": "trak", "error": float("nan"), "unavailable": "singular"}]
 
 
 def toy_study(quick, full=None):
-    return Study("toy", "A toy.", lambda params, rng: [], quick, full or quick)
+    return Study("toy", "A toy.", run, quick, full or quick)
 
 
-def filled(tmp_path, cells, rows=ROWS):
+def filled(tmp_path, cells, rows=ROWS, made_by=MADE_BY):
     store = Store(tmp_path)
     store.prepare("toy")
     for cell in cells:
-        store.write(cell, encode(cell, rows, MADE_BY))
+        store.write(cell, encode(cell, rows, made_by))
     return store
 
 
@@ -93,7 +103,7 @@ def test_a_flipped_byte_is_found_or_changes_nothing(tmp_path_factory, place, fli
     damaged = bytearray(CONTENT)
     damaged[place] ^= flip
     path.write_bytes(damaged)
-    if not Store(folder.parent).is_done(CELL):
+    if Store(folder.parent).state(CELL, CODE) == "missing":
         with pytest.raises(CorruptError, match=path.name):
             read_cell(path)
         return
@@ -109,7 +119,7 @@ def test_a_truncated_file_is_never_trusted(tmp_path_factory, length):
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder.parent)
     path_of(store).write_bytes(CONTENT[:length])
-    assert not store.is_done(CELL)
+    assert store.state(CELL, CODE) == "missing"
     with pytest.raises(CorruptError, match="run its study again"):
         store.load(toy_study([CELL.params]))
 
@@ -119,14 +129,14 @@ def test_changed_numbers_under_the_old_signature_are_not_trusted(tmp_path):
     table = pq.read_table(path_of(store))
     better = table.set_column(1, "error", pa.array([0.0, 0.0])).replace_schema_metadata(table.schema.metadata)
     pq.write_table(better, path_of(store))
-    assert not store.is_done(CELL)
+    assert store.state(CELL, CODE) == "missing"
 
 
 def test_a_file_under_another_cells_name_is_not_trusted(tmp_path):
     store = filled(tmp_path, [CELL])
     other = Cell("toy", {"method": "b", "size": 3}, seed=7)
     path_of(store).rename(path_of(store, other))
-    assert not store.is_done(other)
+    assert store.state(other, CODE) == "missing"
     with pytest.raises(CorruptError, match="altered"):
         read_cell(path_of(store, other))
 
@@ -144,7 +154,7 @@ def test_a_write_that_is_cut_short_leaves_no_result(tmp_path, monkeypatch):
             store.write(CELL, encode(CELL, ROWS, MADE_BY))
     (leftover,) = (tmp_path / "toy").iterdir()
     assert leftover.suffix == ".tmp"
-    assert not store.is_done(CELL)
+    assert store.state(CELL, CODE) == "missing"
     store.prepare("toy")
     assert leftover.exists()  # it may belong to a run that is still going
     os.utime(leftover, (0.0, time.time() - 4000))
@@ -163,18 +173,18 @@ def test_a_finished_cell_forgets_its_failure(tmp_path):
     assert record["params"] == CELL.params
     assert record["seed"] == 7
     assert record["error"] == "ValueError: not today"
-    assert "test_scripts_store.py" in record["traceback"]
-    assert store.has_failed(CELL)
-    assert not store.is_done(CELL)
+    assert "test_store.py" in record["traceback"]
+    assert store.state(CELL, CODE) == "failed"
     store.write(CELL, encode(CELL, ROWS, MADE_BY))
-    assert store.is_done(CELL)
-    assert not store.has_failed(CELL)
+    assert store.state(CELL, CODE) == "fresh"
 
 
 def test_rows_load_in_the_order_of_the_grids_then_of_the_seeds(tmp_path):
     quick, full = grid(size=[10, 9]), grid(size=[9, 2, 10])
     cells = [Cell("toy", params, seed) for seed in (1, 0) for params in [*full, *grid(size=[5])]]
-    frame = filled(tmp_path, cells).load(toy_study(quick, full))
+    store = filled(tmp_path, cells)
+    with reading([0, 1]):
+        frame = store.load(toy_study(quick, full))
     expected = [(size, seed) for size in (10, 9, 2) for seed in (0, 1)]  # 5 is in no grid
     assert list(zip(frame["size"][::2], frame["seed"][::2], strict=True)) == expected
 
@@ -193,3 +203,40 @@ def test_cells_whose_columns_differ_load_together(tmp_path):
 def test_no_results_names_the_command(tmp_path):
     with pytest.raises(NoResultsError, match=f"python -m simulations run toy --out {tmp_path}"):
         Store(tmp_path).load(toy_study(grid(size=[1])))
+
+
+def test_seeds_are_pooled_only_when_asked(tmp_path):
+    store = filled(tmp_path, [Cell("toy", CELL.params, seed) for seed in (0, 3)])
+    with pytest.raises(SeedsError, match=r"'toy' under the seeds \[0, 3\]: say which to take with --seed"):
+        store.load(toy_study([CELL.params]))
+    for seeds in ([3], [0, 3]):
+        with reading(seeds):
+            assert sorted(set(store.load(toy_study([CELL.params]))["seed"])) == seeds
+    with reading([5]), pytest.raises(NoResultsError):
+        store.load(toy_study([CELL.params]))
+
+
+def test_rows_of_other_code_are_refused_with_the_reason_unless_told(tmp_path):
+    first, second = (Cell("toy", params, 0) for params in grid(size=[1, 2]))
+    store = filled(tmp_path, [first])
+    store.write(second, encode(second, ROWS, OTHER))
+    study = toy_study([first.params, second.params])
+    assert [store.state(cell, CODE) for cell in (first, second)] == ["fresh", "stale"]
+    reason = f"1 of 2 cells are stale (other source; numpy 1.0, here {np.__version__})"
+    with pytest.raises(
+        StaleError, match=re.escape(f"toy: {reason}") + ".*python -m simulations run toy .*--keep-stale"
+    ):
+        store.load(study)
+    with reading(keep_stale=True) as rules:
+        assert len(store.load(study)) == 4
+    assert rules.stale == {"toy": reason}
+    with pytest.raises(StaleError):  # the permission ends with its block
+        store.load(study)
+
+
+def test_rows_that_do_not_name_their_code_are_stale(tmp_path):
+    unnamed = {name: value for name, value in MADE_BY.items() if name != "code"}
+    store = filled(tmp_path, [CELL], made_by=unnamed)
+    assert store.state(CELL, CODE) == "stale"
+    with pytest.raises(StaleError, match="computed before results named their code"):
+        store.load(toy_study([CELL.params]))

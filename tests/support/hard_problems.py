@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from support.problems import LOSS_NAMES, design, seeds, targets_for
 from trak_theory import GLM, Linearization, PseudoHuber
-from trak_theory.glm.minimise import ConvergenceError, NoMinimiserError
-from trak_theory.numerics.whitening import RankDeficientError
+from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficientError
 
 DIGITS = 50
 indices = st.integers(0, 119)  # taken modulo n

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trak_theory.claims.claim import Claim, Estimate
+from trak_theory.claims import Claim, Estimate
 
 
 def anything(rng):

@@ -40,5 +40,7 @@ def studies(name):
 
 
 if __name__ == "__main__":
-    command_line._studies = studies
+    import toy_study  # by its name, under which workers know it too
+
+    command_line._studies = toy_study.studies
     command_line.app()

@@ -6,7 +6,8 @@ from importlib import import_module
 
 import numpy as np
 
-from trak_theory.claims.claim import Claim, Entry, Estimate
+from trak_theory.claims.claim import Claim, Entry
+from trak_theory.numerics.estimate import Estimate
 
 __all__ = ["Claim", "Entry", "Estimate", "ledger", "registry"]
 

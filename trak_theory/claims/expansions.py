@@ -9,9 +9,10 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from trak_theory.claims.claim import Claim, mean_estimate
+from trak_theory.claims.claim import Claim
 from trak_theory.claims.problems import Case, draw_glm, replicated
 from trak_theory.loo.series import infinitesimal_jackknife, newton_expansion
+from trak_theory.numerics.estimate import mean
 
 COPIES = (4, 8, 16, 32)
 DATA_SETS = 4
@@ -69,7 +70,7 @@ def _claim(loss: str, name: str, series: Series, order: float, source: str) -> C
         statement=rf"\|I^{{\mathrm{{{name}}}}} - I\| = O(m^{{{order:.0f}}})",
         source=source,
         predict=lambda sets: order,
-        measure=lambda sets: mean_estimate([one.slope(series) for one in sets]),
+        measure=lambda sets: mean([one.slope(series) for one in sets]),
         domain=replication(loss),
     )
 

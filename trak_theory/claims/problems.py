@@ -1,5 +1,4 @@
-"""Small random problems on which claims are checked. All are well conditioned: rounding must not blur an "
-"identity."""
+"""Small random problems on which claims are checked. All are well conditioned: rounding must not blur an identity."""
 
 from __future__ import annotations
 

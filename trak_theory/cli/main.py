@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from trak_theory import __version__
 from trak_theory.cli.audit import audit
 from trak_theory.cli.claims import claims
+from trak_theory.cli.lds import lds
 from trak_theory.cli.plan import plan
+from trak_theory.errors import MissingExtraError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(claims)
 app.command()(audit)
 app.command()(plan)
+app.command()(lds)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trak-theory {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def _describe() -> None:
+def _describe(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """How wrong is a data attribution score?"""
 
 
 def main() -> None:
-    app(prog_name="trak-theory")
+    """Run the command line; a missing extra is one line that names it, exit status 2."""
+    try:
+        app(prog_name="trak-theory")
+    except ImportError as error:
+        known = error if isinstance(error, MissingExtraError) else MissingExtraError(error.name or str(error))
+        typer.echo(f"error: {known}", err=True)
+        raise SystemExit(2) from error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the commands ask about the training of a model, and the recipe that it makes."""
+"""Options that describe a training run, and the recipe they make."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Fraction = Annotated[float | None, typer.Option(help="The truth is retraining on
 def recipe_from(
     weight_decay: float | None, rates: object, steps: int | None, momentum: float, training_ridge: float | None
 ) -> TrainingRecipe | float | None:
-    """What the options say about the training; None if nothing."""
+    """The recipe, or the training ridge, that the options give; None if they give neither."""
     if training_ridge is not None:
         if rates is not None or weight_decay is not None:
             raise ValueError("give a training ridge or a recipe, not both")

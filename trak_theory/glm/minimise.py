@@ -1,76 +1,93 @@
-"""Newton's method for F(θ) = Σ w_i ℓ_i(φ_iᵀθ) + ½ Σ λ_j θ_j², and the proof when no minimiser exists."""
+"""Newton's method for F(θ) = Σ w_i ℓ_i(o_i + φ_iᵀθ) + ½ Σ λ_j θ_j², and the proof when no minimiser exists."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy import ndarray as Array
 from scipy.linalg import solve_triangular
 
+from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficientError
 from trak_theory.losses import Loss
-from trak_theory.numerics.whitening import EPS, RankDeficientError, hessian_factor
+from trak_theory.numerics.whitening import EPS, extended_product, hessian_factor
 
 MAX_STEPS = 100
-MAX_HALVINGS = 40
-SUFFICIENT_DECREASE = 1e-4
+MAX_HALVINGS = 120  # a pseudo-Huber loss far from its targets wants steps 1e-24 times Newton's
+OVERSHOT = 0.1  # of the slope at the start of a step
 SEPARATION = 1e-7  # a gain of the linear programme below this share of the largest entry is its tolerance
-
-
-class NoMinimiserError(ValueError):
-    """The objective has no minimiser (separable data without a ridge)."""
-
-
-class ConvergenceError(RuntimeError):
-    """Newton's method stopped short of the tolerance; the message carries the numbers."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """F in given coordinates. features (n, m), ridge (m,), weights (n,)."""
+    """F in given coordinates. features (n, m), ridge (m,), weights (n,), offset o (n,) or 0."""
 
     loss: Loss
     features: Array
     targets: Array
     weights: Array
     ridge: Array
+    offset: Array | float = 0.0
 
     def value(self, theta: Array) -> float:
         with np.errstate(over="ignore", invalid="ignore"):  # inf is the value, far out
-            losses = self.loss.value(self.targets, self.features @ theta)
+            losses = self.loss.value(self.targets, self.offset + self.features @ theta)
             total = self.weights @ np.where(self.weights > 0, losses, 0.0) + 0.5 * self.ridge @ theta**2
         return float(total)
 
     def residual(self, outputs: Array) -> Array:
-        return self.weights * self.loss.residual(self.targets, outputs)
+        return self._weighted(self.loss.residual, outputs)
 
     def curvature(self, outputs: Array) -> Array:
-        return self.weights * self.loss.curvature(self.targets, outputs)
+        return self._weighted(self.loss.curvature, outputs)
 
-    def gradient(self, theta: Array) -> Array:
-        return self.features.T @ self.residual(self.features @ theta) + self.ridge * theta
+    def _weighted(self, derivative: Callable[[Array, Array], Array], outputs: Array) -> Array:
+        """w times a derivative of ℓ; 0 for a point of weight 0, however far its output has run away."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.where(self.weights > 0, self.weights * derivative(self.targets, outputs), 0.0)
 
-    def factor(self, theta: Array) -> Array:
-        """Upper triangular R with RᵀR = ∇²F(θ)."""
-        return hessian_factor(self.features, self.curvature(self.features @ theta), self.ridge)
+    def at(self, theta: Array) -> Point:
+        """Outputs and gradient at θ, both summed in extended precision."""
+        with np.errstate(over="ignore", invalid="ignore"):  # inf or NaN is the gradient, far out
+            outputs = (self.offset + extended_product(self.features, theta)).astype(float)
+            gradient = extended_product(self.features.T, self.residual(outputs))
+            return Point(theta, outputs, (gradient + self.ridge * theta.astype(np.longdouble)).astype(float))
 
-    def decrement_rounding(self, theta: Array, factor: Array) -> float:
-        """An allowance for what rounding of the gradient alone adds to ‖∇F‖_{H⁻¹}.
+    def factor(self, outputs: Array) -> Array:
+        """Upper triangular R with RᵀR = ∇²F."""
+        return hessian_factor(self.features, self.curvature(outputs), self.ridge)
 
-        Eight units in the last place of the root sum of squares of all its terms.
+    def decrement_rounding(self, point: Point, factor: Array) -> float:
+        """What rounding leaves of ‖∇F‖_{H⁻¹}.
+
+        ‖R δθ‖ for |δθ| ≤ ε|θ|, and eight units in the last place of the root sum of squares of the gradient's terms.
         """
-        squares = self.features.T**2 @ self.residual(self.features @ theta) ** 2 + (self.ridge * theta) ** 2
+        squares = self.features.T**2 @ self.residual(point.outputs) ** 2 + (self.ridge * point.theta) ** 2
         inverse = solve_triangular(factor, np.eye(len(factor)), trans="T", check_finite=False)
-        return 8 * EPS * float(np.sqrt((inverse**2 @ squares).sum()))
+        resolution = EPS * np.linalg.norm(np.abs(factor) @ np.abs(point.theta))
+        return float(8 * EPS * np.sqrt((inverse**2 @ squares).sum()) + resolution)
 
 
 @dataclass(frozen=True)
-class Minimum:
-    """A point with its certificate: decrement = ‖∇F‖ in the norm of H⁻¹, the length of the Newton step left."""
+class Point:
+    """θ (m,), outputs (n,) and gradient ∇F(θ) (m,)."""
 
     theta: Array
+    outputs: Array
+    gradient: Array
+
+
+@dataclass(frozen=True)
+class Minimum(Point):
+    """A point with its certificate: decrement = ‖∇F‖ in the norm of H⁻¹, the length of the Newton step left."""
+
     factor: Array
     decrement: float
+
+    @staticmethod
+    def at(point: Point, factor: Array, decrement: float) -> Minimum:
+        return Minimum(point.theta, point.outputs, point.gradient, factor, decrement)
 
 
 def minimise(objective: Objective, start: Array, *, tol: float) -> Minimum:
@@ -86,49 +103,56 @@ def minimise(objective: Objective, start: Array, *, tol: float) -> Minimum:
 
 
 def _newton(objective: Objective, start: Array, tol: float) -> Minimum:
-    theta, smallest, stalled = start, np.inf, 0
+    point, smallest, stalled = objective.at(start), np.inf, 0
     for _ in range(MAX_STEPS):
-        gradient, factor = objective.gradient(theta), objective.factor(theta)
-        whitened = solve_triangular(factor, gradient, trans="T", check_finite=False)
+        factor = objective.factor(point.outputs)
+        whitened = solve_triangular(factor, point.gradient, trans="T", check_finite=False)
         decrement = float(np.linalg.norm(whitened))
         step = -solve_triangular(factor, whitened, check_finite=False)
-        outputs, change = objective.features @ theta, objective.features @ step
-        scale = max(1.0, float(np.abs(outputs).max()))
-        left = float(np.abs(change).max()) / scale
+        moved, size = np.abs(objective.features @ step).max(), np.abs(point.outputs).max()
+        left = float(moved) / max(1.0, float(size))
         stalled = stalled + 1 if decrement > 0.5 * smallest else 0
-        if left <= tol and (stalled or decrement <= EPS * scale):
-            return Minimum(theta, factor, decrement)
+        if left <= tol and (stalled or moved <= EPS * size):
+            return Minimum.at(point, factor, decrement)
         # Towards infinity the decrement vanishes too, but the outputs never stop moving.
-        if left <= np.sqrt(tol) and stalled >= 2 and decrement <= objective.decrement_rounding(theta, factor):
-            return Minimum(theta, factor, decrement)
+        if left <= np.sqrt(tol) and stalled >= 2 and decrement <= objective.decrement_rounding(point, factor):
+            return Minimum.at(point, factor, decrement)
         smallest = min(smallest, decrement)
-        theta = _line_search(objective, theta, step, decrement)
+        point = _line_search(objective, point, step, decrement)
+    rounding = objective.decrement_rounding(point, factor)
     raise ConvergenceError(
-        f"Newton's method did not reach tol = {tol:g} in {MAX_STEPS} steps: decrement {decrement:.2e}, largest "
-        f"output {scale:.3g}, gradient norm {np.linalg.norm(gradient):.2e}; add a ridge or rescale the features"
+        f"Newton's method did not reach tol = {tol:g} in {MAX_STEPS} steps: decrement {decrement:.2e} (rounding alone "
+        f"leaves {rounding:.1e}), largest output {size:.3g}, gradient norm {np.linalg.norm(point.gradient):.2e}; "
+        "add a ridge, drop dependent columns or rescale the features"
     )
 
 
-def _line_search(objective: Objective, theta: Array, step: Array, decrement: float) -> Array:
-    value, length = objective.value(theta), 1.0
-    slack = EPS * len(objective.targets) * max(1.0, abs(value))
+def _line_search(objective: Objective, point: Point, step: Array, decrement: float) -> Point:
+    """The first of 1, ½, ¼, … of a step at which F no longer rises along it.
+
+    Slopes do not cancel as values do: of a Poisson loss at large counts, values lose more than a step gains.
+    """
+    length = 1.0
     for _ in range(MAX_HALVINGS):
-        trial = objective.value(theta + length * step)
-        if trial <= value - SUFFICIENT_DECREASE * length * decrement**2 + slack:
+        trial = objective.at(point.theta + length * step)
+        with np.errstate(over="ignore", invalid="ignore"):  # NaN, far out, is too far
+            slope = step @ trial.gradient
+        if slope <= OVERSHOT * decrement**2:
             break
         length /= 2
-    return theta + length * step
+    return trial
 
 
 def _raise_if_separable(objective: Objective) -> None:
     direction = separating_direction(objective)
     if direction is None:
         return
-    moved = np.abs(objective.features @ direction)
+    moved, used = np.abs(objective.features @ direction), objective.targets[objective.weights > 0]
+    cause = f"all targets are {used[0]:g}" if np.all(used == used[0]) else "separable data"
     raise NoMinimiserError(
         f"no minimiser exists: along an unpenalised direction the {objective.loss.name} loss of "
         f"{np.sum(moved > SEPARATION * moved.max())} of {moved.size} points falls for ever and no other rises "
-        "(separable data); add a ridge to those coefficients"
+        f"({cause}); add a ridge to those coefficients"
     )
 
 

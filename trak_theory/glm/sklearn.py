@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
-from trak_theory.glm.model import GLM
 from trak_theory.numerics.checks import real_array
 
 SUPPORTED = "LinearRegression, Ridge, binary LogisticRegression (L2 or no penalty), PoissonRegressor"
 
 
-def translate(estimator: Any, X: Any, y: Any, sample_weight: Any) -> GLM:
-    """The GLM whose optimum is the estimator's. For a Pipeline, `X` is what the pipeline takes.
+def translate(estimator: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> dict[str, Any]:
+    """Arguments of the GLM whose optimum is the estimator's. For a Pipeline, `X` is what the pipeline takes.
 
     Query rows come from `design_rows`, so that scaler and intercept are applied to them too.
     """
@@ -34,17 +34,17 @@ def translate(estimator: Any, X: Any, y: Any, sample_weight: Any) -> GLM:
         raise TypeError(f"from_sklearn does not support {kind}; supported: {SUPPORTED}, alone or last in a Pipeline")
     if not hasattr(model, "coef_"):
         raise ValueError(f"the {kind} is not fitted: call fit first")
-    n = len(y)
-    weights = np.ones(n) if sample_weight is None else real_array("sample_weight", sample_weight, 1)
-    targets, loss, ridge, weights = _TRANSLATIONS[kind](model, np.asarray(y), weights)
+    labels = np.asarray(y)
+    weights = np.ones(len(labels)) if sample_weight is None else real_array("sample_weight", sample_weight, 1)
+    targets, loss, ridge, weights = _TRANSLATIONS[kind](model, labels, weights)
     features = design_rows(estimator, X)
     ridges = np.full(features.shape[1], ridge)
     if _has_intercept(model) and not _penalises_intercept(model):
         ridges[-1] = 0.0
-    return GLM(features, targets, loss=loss, ridge=ridges, weights=weights)
+    return {"features": features, "targets": targets, "loss": loss, "ridge": ridges, "weights": weights}
 
 
-def design_rows(estimator: Any, X: Any) -> Array:
+def design_rows(estimator: Any, X: ArrayLike) -> Array:
     """Rows of the design for `X`: the pipeline's transforms, then the intercept column."""
     model = _final_step(estimator)
     transformed = estimator[:-1].transform(X) if model is not estimator and len(estimator) > 1 else X

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -21,7 +21,7 @@ from trak_theory.laws.proximal import proximal
 from trak_theory.losses import Logistic, Loss, Poisson, PseudoHuber, Squared
 from trak_theory.numerics.quadrature import normal_rule
 
-NEGLIGIBLE = 1e-20
+NEGLIGIBLE = 1e-16
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +86,20 @@ class Labels(Channel):
         return np.array(self.labels)[drawn]
 
 
-def bernoulli() -> Labels:
-    """Logistic labels: P(y = 1 | s) = 1/(1 + e^{−s})."""
-    return Labels((0.0, 1.0), lambda y, s: expit((2 * y - 1) * s))
+@dataclass(frozen=True)
+class Bernoulli(Labels):
+    """Logistic labels: P(y = 1 | s) = 1/(1 + e^{−s}).
+
+    (y, s, z) and (1 − y, −s, −z) have one law, and everything that the equations take is even under the change: the
+    points with y = 1 stand for both.
+    """
+
+    labels: tuple[float, ...] = (0.0, 1.0)
+    probability: Callable[[Array, Array], Array] = field(default=lambda y, s: expit((2 * y - 1) * s))
+
+    def points(self, kappa: float, alpha: float, sigma: float, count: int) -> Points:
+        ones = Labels((1.0,), lambda y, s: 2 * expit(s))
+        return ones.points(kappa, alpha, sigma, count)
 
 
 @dataclass(frozen=True)
@@ -120,21 +131,26 @@ class Counts(Channel):
     """
 
     def points(self, kappa: float, alpha: float, sigma: float, count: int) -> Points:
-        outputs, weights, mean, deviation = conditional_signal(kappa, alpha, sigma, count)
-        reach = normal_rule(count)[0][-1]
-        labels, label_weights = _count_rule(np.exp(min(reach * kappa, 40.0)), 4 + min(count // 20, 20))
-        distance = np.abs(np.log(labels + 0.5)[:, None] - mean)
-        near = distance <= 9.0 * np.sqrt(deviation**2 + 1.0 / (labels[:, None] + 0.5))
-        relevant = (near | ((labels[:, None] < 16) & (mean < 0))) & (weights > NEGLIGIBLE)
-        row, column = np.nonzero(relevant)
-        y, center = labels[row], mean[column]
-        mass, moment = _poisson_mixture(y, center, deviation, count)
-        weight = label_weights[row] * weights[column]
-        kept = weight * mass > NEGLIGIBLE
-        return Points(y[kept], outputs[column][kept], (weight * mass)[kept], (weight * moment)[kept])
+        return _count_points(kappa, alpha, sigma, count)
 
     def sample(self, signal: Array, rng: Generator) -> Array:
         return rng.poisson(np.exp(signal)).astype(float)
+
+
+@lru_cache(maxsize=8)  # difference quotients in η ask for the same points again
+def _count_points(kappa: float, alpha: float, sigma: float, count: int) -> Points:
+    outputs, weights, mean, deviation = conditional_signal(kappa, alpha, sigma, count)
+    reach = normal_rule(count)[0][-1]
+    labels, label_weights = _count_rule(np.exp(min(reach * kappa, 40.0)), 4 + min(count // 20, 20))
+    distance = np.abs(np.log(labels + 0.5)[:, None] - mean)
+    near = distance <= 7.5 * np.sqrt(deviation**2 + 1.0 / (labels[:, None] + 0.5))
+    relevant = (near | ((labels[:, None] < 16) & (mean < 0))) & (weights > NEGLIGIBLE)
+    row, column = np.nonzero(relevant)
+    y, center = labels[row], mean[column]
+    mass, moment = _poisson_mixture(y, center, deviation, count)
+    weight = label_weights[row] * weights[column]
+    kept = weight * mass > NEGLIGIBLE
+    return Points(y[kept], outputs[column][kept], (weight * mass)[kept], (weight * moment)[kept])
 
 
 def _poisson_mixture(y: Array, mean: Array, deviation: float, count: int) -> tuple[Array, Array]:
@@ -142,7 +158,7 @@ def _poisson_mixture(y: Array, mean: Array, deviation: float, count: int) -> tup
     variance = max(deviation**2, 1e-300)
     mode = proximal(Poisson(), y, mean, variance).output
     width = (np.exp(mode) + 1.0 / variance) ** -0.5
-    nodes = np.linspace(-11.0, 11.0, 17 + min(count // 2, 76))
+    nodes = np.linspace(-11.0, 11.0, 15 + min(count // 3, 30))
     s = mode[:, None] + width[:, None] * nodes
     log_density = y[:, None] * s - np.exp(s) - (s - mean[:, None]) ** 2 / (2 * variance)
     log_density -= gammaln(y + 1.0)[:, None] + 0.5 * np.log(2 * np.pi * variance)
@@ -179,7 +195,7 @@ def channel_of(loss: Loss, noise: float | None) -> Channel:
     if noise is not None:
         raise ValueError(f"noise = {noise} has no meaning for the {loss.name} loss: leave it out")
     if isinstance(loss, Logistic):
-        return bernoulli()
+        return Bernoulli()
     if isinstance(loss, Poisson):
         return Counts()
     raise ValueError(f"no label channel is known for the {loss.name} loss: pass channel=… (a Channel)")

@@ -14,8 +14,8 @@ from scipy.special import erf
 from trak_theory.attribution import newton
 from trak_theory.laws.rank_law import RankLaw
 from trak_theory.linearization import Linearization
-from trak_theory.numerics.agreement import Mean
 from trak_theory.numerics.checks import real_array
+from trak_theory.numerics.estimate import Estimate, mean
 from trak_theory.numerics.spectrum import spectrum
 from trak_theory.projection.error_bars import check_setting
 from trak_theory.projection.kernel_law import KernelLaw
@@ -138,7 +138,7 @@ def _centred(reference: Array, scores: RandomScores) -> tuple[Array, Array]:
     return np.sum(centred * mean, 0), np.array([np.sum(centred**2, 0), np.sum(mean**2, 0) + noise])
 
 
-def _rank_correlations(reference: Array, scores: RandomScores, gaussian: bool) -> tuple[Mean, Mean]:
+def _rank_correlations(reference: Array, scores: RandomScores, gaussian: bool) -> tuple[Estimate, Estimate]:
     """Kendall and Spearman from triples of points (i, j, l): E sgn(I_i − I_j) sgn(T_i − T_j), and the same with T_l.
 
     Spearman = 3 (E₂ + (n − 2) E₃)/(n + 1), exact for a random choice of three distinct points.
@@ -150,7 +150,7 @@ def _rank_correlations(reference: Array, scores: RandomScores, gaussian: bool) -
         two, three = (_arcsine(gap, *scores.differences(first, other)) for other in (second, third))
     else:
         two, three = (np.mean(np.sign(gap) * order, axis=1) for order in scores.orders)
-    return _mean(two), _mean(3 * (two + (n - 2) * three) / (n + 1))
+    return mean(two), mean(3 * (two + (n - 2) * three) / (n + 1))
 
 
 def _arcsine(gap: Array, mean: Array, variance: Array) -> Array:
@@ -165,10 +165,6 @@ def spread_triples(n: int) -> Array:
     points = (np.arange(1, TRIPLES + 1)[:, None] * STRIDES % 1.0 * n).astype(int).T
     distinct = (points[0] != points[1]) & (points[0] != points[2]) & (points[1] != points[2])
     return points[:, distinct]
-
-
-def _mean(values: Array) -> Mean:
-    return Mean(float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size)))
 
 
 def _root(covariance: Any, p: int) -> Array:

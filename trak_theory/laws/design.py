@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from scipy.special import ndtr, ndtri
 
 from trak_theory.numerics.checks import non_negative, positive_count, real_array
 from trak_theory.numerics.quadrature import gauss_rule
 
-SCALE_NODES, FEW_SCALES = 16, 4
-QUANTILES = 20_000
+SCALE_NODES, FEW_SCALES = 12, 4
+DENSITY_NODES, QUANTILES = 200, 20_000  # of a law of scales with a density, and of any other
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,11 @@ class Design:
     @property
     def signal(self) -> float:
         return float(np.sqrt((self.eigenvalues * self.energies).sum()))
+
+    @property
+    def dimension(self) -> float:
+        """(tr Σ)²/tr Σ²."""
+        return float((self.counts @ self.eigenvalues) ** 2 / (self.counts @ self.eigenvalues**2))
 
     def rough(self) -> Design:
         """The same with a short rule for the scales."""
@@ -67,7 +73,7 @@ def design_of(*, n: Any, p: Any, signal: Any, spectrum: Any = None, scales: Any 
         distinct[used],
         np.bincount(place)[used].astype(float),
         np.bincount(place, squares)[used],
-        *_scale_rule(scales),
+        *scale_rule(scales),
     )
 
 
@@ -81,14 +87,27 @@ def _squared_coordinates(signal: Any, eigenvalues: Array) -> Array:
     return coordinates**2
 
 
-def _scale_rule(scales: Any) -> tuple[Array, Array]:
+def scale_rule(scales: Any) -> tuple[Array, Array]:
     """Gauss rule for the law of c, in log c: scales may span decades."""
     if scales is None:
         return np.ones(1), np.ones(1)
-    if hasattr(scales, "ppf"):
-        scales = scales.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES)
-    values = real_array("scales", scales, 1)
+    values, weights = _quantiles(scales) if hasattr(scales, "ppf") else (scales, None)
+    values = real_array("scales", values, 1)
     if np.any(values <= 0):
         raise ValueError(f"scales must be positive, got {values.min():g}")
-    nodes, weights = gauss_rule(np.log(values), np.full(values.size, 1.0 / values.size), SCALE_NODES)
-    return np.exp(nodes), weights
+    weights = np.full(values.size, 1.0 / values.size) if weights is None else weights
+    nodes, masses = gauss_rule(np.log(values), weights, SCALE_NODES)
+    return np.exp(nodes), masses
+
+
+def _quantiles(distribution: Any) -> tuple[Array, Array]:
+    """Values and weights: c = ppf(Φ(z)) is smooth in z where c has a density, so few z are enough.
+
+    Both rules end at the same quantile, 1/(2·20,000): beyond it a heavy tail would decide the moments.
+    """
+    if hasattr(distribution, "pdf"):
+        last = float(ndtri(0.5 / QUANTILES))
+        nodes = np.linspace(last, -last, DENSITY_NODES)
+        weights = np.exp(-0.5 * nodes**2)
+        return distribution.ppf(ndtr(nodes)), weights / weights.sum()
+    return distribution.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES), np.full(QUANTILES, 1.0 / QUANTILES)

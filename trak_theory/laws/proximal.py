@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.special import wrightomega
 
-from trak_theory.glm.minimise import ConvergenceError
+from trak_theory.errors import ConvergenceError
 from trak_theory.losses import Loss, Poisson, Squared
 from trak_theory.numerics.whitening import EPS
 
@@ -45,7 +45,7 @@ def proximal(loss: Loss, targets: Any, outputs: Any, step: Any) -> ProximalPoint
         shape = z.shape
         y, z, eta = (a.ravel() for a in (y, z, eta))
         low, high = _bracket(loss, y, z, eta)
-        f = _root(loss, y, z, eta, low, high)
+        f = _root(loss, y, z, eta, low, high, 0.5 * (low + high))
         y, f = y.reshape(shape), f.reshape(shape)
     with np.errstate(over="ignore"):
         return ProximalPoint(f, loss.residual(y, f), loss.curvature(y, f))
@@ -76,8 +76,7 @@ def _bracket(loss: Loss, y: Array, z: Array, eta: Array) -> tuple[Array, Array]:
         width = np.where(short, np.minimum(4.0 * width, limit), width)
 
 
-def _root(loss: Loss, y: Array, z: Array, eta: Array, low: Array, high: Array) -> Array:
-    f = 0.5 * (low + high)
+def _root(loss: Loss, y: Array, z: Array, eta: Array, low: Array, high: Array, f: Array) -> Array:
     last = 2.0 * (high - low)
     for _ in range(MAX_STEPS):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -93,6 +92,10 @@ def _root(loss: Loss, y: Array, z: Array, eta: Array, low: Array, high: Array) -
         slow = ~((newton > low) & (newton < high) & (2 * np.abs(newton - f) <= last))
         following = np.where(done, f, np.where(slow, 0.5 * (low + high), newton))
         last, f = np.where(done, last, np.abs(following - f)), following
+        if 2 * done.sum() > done.size:  # go on with the others alone
+            left = ~done
+            f[left] = _root(loss, y[left], z[left], eta[left], low[left], high[left], f[left])
+            return f
     worst = int(np.argmax(np.where(done, 0.0, np.abs(gap))))
     raise ConvergenceError(
         f"the proximal operator of the {loss.name} loss did not converge in {MAX_STEPS} steps: at y = {y[worst]:g}, "

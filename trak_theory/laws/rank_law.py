@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.laws.channels import Channel
 from trak_theory.laws.design import Design
-from trak_theory.laws.gaussian_pair import ScoreLaw
+from trak_theory.laws.gaussian_pair import NOTHING_SHARED, ScoreLaw, Sharing
 from trak_theory.laws.kernel_limit import KernelLimit, kernel_limit
-from trak_theory.laws.state_evolution import StateEvolution, state_evolution
+from trak_theory.laws.premises import OTHER_DIMENSION, RowPremises, row_premises
+from trak_theory.laws.sparse_design import check_density, sparse_scales, sparse_sharing
+from trak_theory.laws.state_evolution import StateEvolution, replace_scales, state_evolution
 from trak_theory.losses import Loss
 from trak_theory.numerics.checks import non_negative, positive_count, real_array
 
+Kind = Literal["gaussian", "sparse"]
 FEW_DEGREES_OF_FREEDOM = 10.0
 FEW_TOP_POINTS = 40
+NOTABLE = 0.02  # change of Kendall that spread and kurtosis of rows must predict for a warning: see study `premises`
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,9 @@ def rank_law(
     spectrum: Any = None,
     scales: Any = None,
     top: float = 0.1,
+    kind: Kind = "gaussian",
+    density: float | None = None,
+    rows: ArrayLike | None = None,
 ) -> RankLaw:
     """The agreement to expect between TRAK and exact leave-one-out influence on a random design; nothing is fitted.
 
@@ -66,10 +74,23 @@ def rank_law(
         I = A G₁, T = A G₂/(1 + c²e₂), A = c|r|:  corr(G₁, G₂) = ρ = q₁₂/√(q₁₁v);  of equal scale
         Pearson = ρ    Kendall = (2/π) asin ρ, whatever the residuals    slope = q₁₂/(q₁₁(1 + e₂))
 
+    kind "sparse": independent entries, non-zero with probability `density` and normal where they are; their norms and
+    what they share with a query (`sparse_sharing`) lower Kendall. rows (m, p): a sample of the features, whose spread
+    and kurtosis (`row_premises`) are compared with the design; a warning says what Kendall they would have.
+
     Exact as n, p, k → ∞ in proportion; at finite n the error is O(1/√n), and `warnings` name the cases in which it is
     large. Raises ValueError where no law applies (k ≥ min(n, p) with μ = 0), ConvergenceError where no state is found.
     Source: ours.
     """
+    if kind not in get_args(Kind):
+        raise ValueError(f"unknown kind of rows {kind!r}: choose one of {get_args(Kind)}")
+    if kind == "gaussian" and density is not None:
+        raise ValueError(f'density = {density} has no meaning for Gaussian rows: use kind = "sparse"')
+    if kind == "sparse":
+        if spectrum is not None or scales is not None:
+            raise ValueError('kind = "sparse" has independent entries of one variance: no spectrum, no scales')
+        density = check_density(n, p, density)
+        scales = sparse_scales(p, density)
     state = state_evolution(
         n=n,
         p=p,
@@ -81,13 +102,50 @@ def rank_law(
         spectrum=spectrum,
         scales=scales,
     )
-    return rank_law_of(state, k=k, projected_ridge=projected_ridge, ensemble=ensemble, top=top)
+    law = rank_law_of(state, k=k, projected_ridge=projected_ridge, ensemble=ensemble, top=top, density=density)
+    if rows is None:
+        return law
+    measured = row_premises(rows)
+    likely = rank_law_of(
+        replace_scales(state, measured.scales),
+        k=k,
+        projected_ridge=projected_ridge,
+        ensemble=ensemble,
+        top=top,
+        density=min(1.0, 3 / measured.kurtosis),
+    )
+    return replace(law, warnings=law.warnings + _row_warnings(state.design, measured, law, likely))
+
+
+def _row_warnings(design: Design, measured: RowPremises, law: RankLaw, likely: RankLaw) -> tuple[str, ...]:
+    warnings = []
+    ratio = measured.dimension / design.dimension
+    if not 1 / OTHER_DIMENSION < ratio < OTHER_DIMENSION:
+        warnings.append(
+            f"the rows have effective dimension {measured.dimension:.3g}, the spectrum says {design.dimension:.3g}: "
+            "centre them, or give the eigenvalues of their covariance"
+        )
+    if abs(likely.kendall - law.kendall) > NOTABLE:
+        warnings.append(
+            f"rows of kurtosis {measured.kurtosis:.3g} and spread {measured.spread:.2g} (of squared norms) lower "
+            f"Kendall to about {likely.kendall:.3f}: sparse or heavy-tailed features; use conditional_rank_law"
+        )
+    return tuple(warnings)
 
 
 def rank_law_of(
-    state: StateEvolution, *, k: int, projected_ridge: float = 0.0, ensemble: int = 1, top: float = 0.1
+    state: StateEvolution,
+    *,
+    k: int,
+    projected_ridge: float = 0.0,
+    ensemble: int = 1,
+    top: float = 0.1,
+    density: float | None = None,
 ) -> RankLaw:
-    """The law of one (k, μ, J), from a state that many of them may share; see `rank_law`."""
+    """The law of one (k, μ, J), from a state that many of them may share; see `rank_law`.
+
+    density: of sparse rows, whose state has the scales of `sparse_scales`.
+    """
     k, ensemble = positive_count("k", k), positive_count("ensemble", ensemble)
     ridge = float(non_negative("projected_ridge", real_array("projected_ridge", projected_ridge, 0)))
     if not 0 < top < 0.5:
@@ -97,12 +155,29 @@ def rank_law_of(
     overlaps = _overlaps(state, kernel, ensemble)
     points = state.points
     size = np.abs(points.residual) * points.scale
-    law = ScoreLaw(size, 1.0 / (1.0 + points.scale**2 * kernel.e2), points.weight, overlaps.correlation)
-    first = ScoreLaw(size, 1.0 - points.leverage, points.weight, 1.0)
+    shared, same = _sharing(state, kernel, overlaps, density)
+    law = ScoreLaw(size, 1.0 / (1.0 + points.scale**2 * kernel.e2), points.weight, overlaps.correlation, shared)
+    first = ScoreLaw(size, 1.0 - points.leverage, points.weight, 1.0, same)
     return RankLaw(
         *_measures(law, overlaps.slope, top),
         influence=RankLaw(*_measures(first, 1.0, top)),
         warnings=state.warnings + _warnings(state, kernel.spare, top),
+    )
+
+
+def _sharing(
+    state: StateEvolution, kernel: KernelLimit, overlaps: Overlaps, density: float | None
+) -> tuple[Sharing, Sharing]:
+    """What a row shares with its query, for truth against TRAK and for truth against the influence function."""
+    if density is None:
+        return NOTHING_SHARED, NOTHING_SHARED
+    p = state.design.p
+    truth = state.eta**2 / (p * overlaps.truth)
+    estimate = kernel.e2**2 / (p * overlaps.estimate)
+    between = state.eta * kernel.e2 / (p * overlaps.between)
+    return (
+        sparse_sharing(p, density, truth=truth, estimate=estimate, between=between),
+        sparse_sharing(p, density, truth=truth, estimate=truth, between=truth),
     )
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 from scipy.optimize import root
 
-from trak_theory.glm.minimise import ConvergenceError
+from trak_theory.errors import ConvergenceError
 from trak_theory.laws.channels import Channel, channel_of
-from trak_theory.laws.design import Design, design_of
+from trak_theory.laws.design import Design, design_of, scale_rule
 from trak_theory.laws.state_equations import FINEST, Equations, TrainingPoints
 from trak_theory.losses import Loss, as_loss
 from trak_theory.numerics.checks import non_negative, real_array
@@ -45,9 +46,16 @@ class StateEvolution:
     sensitivity: float
     dominance: float
     warnings: tuple[str, ...]
-    design: Design = field(repr=False)
-    ridge: float = field(repr=False)
+    equations: Equations = field(repr=False)
     points: TrainingPoints = field(repr=False)
+
+    @property
+    def design(self) -> Design:
+        return self.equations.design
+
+    @property
+    def ridge(self) -> float:
+        return self.equations.ridge
 
     @property
     def square_residual(self) -> float:
@@ -83,7 +91,16 @@ def state_evolution(
     if ridge == 0 and design.rank >= n:
         raise ValueError(f"{design.rank} coefficients, n = {n} points and ridge 0: no unique minimiser; add a ridge")
     loss = as_loss(loss)
-    equations = Equations(design, ridge, loss, channel_of(loss, noise) if channel is None else channel)
+    return _state(Equations(design, ridge, loss, channel_of(loss, noise) if channel is None else channel))
+
+
+def replace_scales(state: StateEvolution, scales: ArrayLike) -> StateEvolution:
+    """The state of the same model with rows of other scales c_i."""
+    nodes, weights = scale_rule(scales)
+    return _state(replace(state.equations, design=replace(state.design, scales=nodes, scale_weights=weights)))
+
+
+def _state(equations: Equations) -> StateEvolution:
     unknowns, points, jacobian = _solve(equations)
     sensitivity = _sensitivity(equations, unknowns, points, jacobian)
     dominance = _dominance(equations, unknowns, points)
@@ -94,8 +111,7 @@ def state_evolution(
         sensitivity,
         dominance,
         _warnings(equations, sensitivity, dominance),
-        design,
-        ridge,
+        equations,
         points,
     )
 

@@ -1,16 +1,12 @@
 """The leave-one-out problems evaluated near their minimisers, with everything that a certificate asks for.
 
-In the whitened coordinates u = R(θ − θ̂) of `chord`, the gradient of the objective without i is
-
-    g_i(u) = u − (r_i + d_i s_i) a_i + Σ_{j≠i} ρ_j(s_j) a_j,     s = Au,     M_i = I − d_i a_i a_iᵀ.
-
-Where `chord` iterates and bounds by the change of the outputs, this looks at each curvature and carries the rounding
-of the coordinates themselves; one evaluation of b problems is still two products, s and the sum.
+One evaluation of b problems is two products, s = uAᵀ and Σρ_ja_j; see `problems` for the gradient. How far curvatures
+have moved is bounded by the largest |s_j|, at no cost, or `sharp`: from each curvature, and with the lengths
+‖φ_j‖_{M⁻¹} from a Gram matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,9 +14,12 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.glm.model import Fit
-from trak_theory.loo.problems import LeaveOneOutProblems
-from trak_theory.loo.rounding import WorkingPrecision
+from trak_theory.loo.bounds import largest_of_others
+from trak_theory.loo.problems import LeaveOneOutProblems, leave_one_out_problems
+from trak_theory.loo.rounding import WorkingPrecision, working_precision
 from trak_theory.numerics.whitening import EPS
+
+MOST_DOUBT = 0.5
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,9 @@ class Evaluation:
     gradient: Array  # g (b, m)
     step: Array  # −M⁻¹g (b, m)
     decrement: Array  # ‖g‖_{M⁻¹} (b,)
-    reach: Array  # max_{j≠i} ‖φ_j‖_{M⁻¹} (b,)
-    drift: Array  # max_{j≠i} d_j(θ̂)/d_j(u), at least 1 (b,)
-    spread: Array  # max_{j≠i} |log d_j(θ̂)/d_j(u)| (b,)
+    reach: Array  # ≥ max_{j≠i} ‖φ_j‖_{M⁻¹} (b,)
+    drift: Array  # ≥ max_{j≠i} d_j(θ̂)/d_j(u), at least 1 (b,)
+    spread: Array  # ≥ max_{j≠i} |log d_j(θ̂)/d_j(u)| (b,)
     rounding: Array  # bound on the error of g in the plain norm (b,)
 
 
@@ -44,81 +43,100 @@ class Evaluator:
     fit: Fit
     problems: LeaveOneOutProblems
     precision: WorkingPrecision
+    sharp: bool
 
     @property
     def self_concordance(self) -> float | None:
         return self.fit.glm.loss.self_concordance
 
+    @property
+    def doubt_of_the_fit(self) -> float:
+        """ω: H ⪰ (1 − ω) times the computed one."""
+        return 4 * self.precision.relative
+
     @cached_property
     def doubt(self) -> Array:
-        """ω (n,): M_i ⪰ (1 − ω_i) times the computed one."""
+        """ω_i (n,): M_i ⪰ (1 − ω_i) times the computed one."""
         with np.errstate(divide="ignore"):
-            return 4 * self.precision.relative / np.maximum(self.problems.remaining, 0)
+            return self.doubt_of_the_fit / np.maximum(self.problems.remaining, 0)
 
     @cached_property
     def usable(self) -> Array:
-        return self.problems.removable & (self.doubt < 0.5)
+        return self.problems.removable & (self.doubt < MOST_DOUBT)
 
-    def along_the_chord(self, block: Array, count: int) -> Iterator[Evaluation]:
-        """The problems `block` at their Newton points and after each of count − 1 chord steps."""
+    @cached_property
+    def lengths(self) -> Array:
+        """‖a_j‖ at most (n,)."""
+        return np.sqrt(self.problems.square_lengths) + self.precision.rows
+
+    def reach(self, block: Array) -> tuple[Array, Array | None]:
+        """max_{j≠i} ‖φ_j‖_{M⁻¹} (b,); if sharp, with the changes of all outputs at the Newton points (b, n)."""
+        remaining = self.problems.remaining[block]
+        if not self.sharp:
+            return largest_of_others(self.lengths)[block] / np.sqrt(remaining * (1 - self.doubt[block])), None
         gram = self.problems.rows[block] @ self.problems.rows.T
-        reach = self._reach(block, gram)
-        scale = self.problems.residual[block] / self.problems.remaining[block]
-        evaluation = self._evaluate(block, scale[:, None] * self.problems.rows[block], scale[:, None] * gram, reach)
-        yield evaluation
-        for _ in range(count - 1):
-            points = evaluation.points + evaluation.step
-            evaluation = self._evaluate(block, points, points @ self.problems.rows.T, reach)
-            yield evaluation
-
-    def _reach(self, block: Array, gram: Array) -> Array:
-        weight = self.problems.curvature[block] / self.problems.remaining[block]
-        square = (self.problems.square_lengths + weight[:, None] * gram**2) * (self.fit.glm.weights > 0)
+        square = gram**2
+        square *= (self.problems.curvature[block] / remaining)[:, None]
+        square += self.lengths**2
         square[np.arange(block.size), block] = 0.0
-        return np.sqrt(square.max(1) / (1 - self.doubt[block]))
+        gram *= (self.problems.residual[block] / remaining)[:, None]
+        return np.sqrt(square.max(1) / (1 - self.doubt[block])), gram
 
-    def _evaluate(self, block: Array, points: Array, change: Array, reach: Array) -> Evaluation:
-        """At `points` (b, m) with change s = points Aᵀ (b, n), consumed."""
-        problems, rows = self.problems, self.problems.rows[block]
-        change[np.arange(block.size), block] = 0.0  # ρ_i = 0: the point is gone
-        drift, spread = self._drift(change)
-        remainder = problems.remainder(change)
-        own = problems.residual[block] + problems.curvature[block] * np.einsum("bm,bm->b", rows, points)
-        gradient = points - own[:, None] * rows + remainder @ problems.rows
-        inner = np.einsum("bm,bm->b", rows, gradient)
-        weight = problems.curvature[block] / problems.remaining[block]
-        return Evaluation(
-            points,
-            gradient,
-            -gradient - (weight * inner)[:, None] * rows,
-            np.sqrt(np.einsum("bm,bm->b", gradient, gradient) + weight * inner**2),
-            reach,
-            drift,
-            spread,
-            self._rounding(block, points, remainder, spread),
-        )
+    def evaluate(self, block: Array, points: Array, reach: Array, change: Array | None = None) -> Evaluation:
+        """At `points` (b, m), with `reach` (b,); `change` = points Aᵀ (b, n), if it is at hand, is consumed."""
+        problems = self.problems
+        change, own = problems.changes(block, points) if change is None else problems.set_apart(block, change)
+        size = np.linalg.norm(points, axis=1)
+        drift, spread, stiffening = self._curvatures(change, size * self.precision.rows.max())
+        gradient, remainder = problems.gradient(block, points, change, own)
+        step, decrement = problems.solve(block, gradient)
+        pull = np.sqrt(np.einsum("bn,bn->b", remainder, remainder))
+        stiffening = self._stiffening(size, pull) if stiffening is None else stiffening
+        rounding = self._rounding(block, size, own, pull) + size * stiffening
+        return Evaluation(points, gradient, -step, decrement, reach, drift, spread, rounding)
 
-    def _drift(self, change: Array) -> tuple[Array, Array]:
-        """Drift and spread from the curvatures themselves, which move by less than e^{M₃|s|}."""
-        m3, glm = self.self_concordance, self.fit.glm
-        if not m3:
-            return np.ones(len(change)), np.zeros(len(change))
-        moved = glm.weights * glm.loss.curvature(glm.targets, self.fit.outputs + change)
+    def _curvatures(self, change: Array, error: Array) -> tuple[Array, Array, Array | None]:
+        """Drift, spread, and Σ_j |d_j(u) − d_j| ‖δa_j‖ ‖a_j‖ for a loss without M₃; `error` (b,) of the changes."""
+        m3 = self.self_concordance
+        if m3 == 0:
+            return np.ones(len(change)), np.zeros(len(change)), None
+        limit = (m3 or 0.0) * (np.maximum(change.max(1), -change.min(1)) + error)
+        if m3 is not None and not self.sharp:
+            return np.exp(limit), limit, None
+        moved = self.fit.objective.curvature(self.fit.outputs + change)
+        if m3 is None:
+            return (
+                np.ones(len(change)),
+                limit,
+                np.abs(moved - self.fit.curvature) @ (self.precision.rows * self.lengths),
+            )
         ratio = self.fit.curvature / moved  # NaN where neither weighs anything
-        limit = m3 * np.abs(change).max(1)  # holds where a curvature underflows
-        fall = np.log(np.fmax.reduce(ratio, axis=1, initial=1.0))
-        rise = -np.log(np.fmin.reduce(ratio, axis=1, initial=1.0))
-        return np.exp(np.minimum(fall, limit)), np.minimum(np.maximum(fall, rise), limit)
+        fall = np.log(np.fmax.reduce(ratio, axis=1, initial=1.0)) + m3 * error
+        rise = m3 * error - np.log(np.fmin.reduce(ratio, axis=1, initial=1.0))
+        # The limit holds where a curvature underflows.
+        return np.exp(np.minimum(fall, limit)), np.minimum(np.maximum(fall, rise), limit), None
 
-    def _rounding(self, block: Array, points: Array, remainder: Array, spread: Array) -> Array:
-        """Of the pull Σρ_ja_j, and of everything known only to the precision of rows, outputs and fit.
+    def _stiffening(self, size: Array, pull: Array) -> Array:
+        """Σ_j |d_j(u) − d_j| ‖δa_j‖ ‖a_j‖ at most, since |d_j(u) − d_j| ≤ M₃ |ρ_j + d_j s_j| (b,)."""
+        squares = self.precision.rows * self.lengths
+        weighted = np.sqrt(self.fit.curvature @ squares**2)
+        return self.self_concordance * (pull * np.linalg.norm(squares) + size * weighted)
 
-        δ = ε √n ‖ρ‖ ‖A‖_F + e^{spread} [ν (|r_i| ‖a_i‖ + (3 + √Σh) ‖u‖) + δĝ]: a relative error ν of the rows is one
-        of s and of the pull, and (Σ_j d_j ‖a_j‖²)^½ = √Σh collects it over the points.
+    def _rounding(self, block: Array, size: Array, own: Array, pull: Array) -> Array:
+        """Of the two products, and of everything known only to the precision of rows, curvatures and fit.
+
+        (ε√n + ν) ‖ρ‖ ‖A‖_F + (5ν + 4ε√m) ‖u‖ + (|r_i| + d_i|s_i|) ‖δa_i‖ + d_i ‖a_i‖ ‖δa_i‖ ‖u‖ + 2δℓ + ‖∇F(θ̂)‖
         """
-        problems, total = self.problems, self.problems.square_lengths.sum()
-        products = EPS * np.sqrt(len(problems.rows) * total * np.einsum("bn,bn->b", remainder, remainder))
-        moved = (3 + np.sqrt((1 - problems.remaining).sum())) * np.linalg.norm(points, axis=1)
-        pushed = np.abs(problems.residual[block]) * np.sqrt(problems.square_lengths[block])
-        coordinates = self.precision.relative * (moved + pushed) + self.precision.gradient
-        return products + np.exp(spread) * coordinates
+        problems, precision = self.problems, self.precision
+        n, m = problems.rows.shape
+        errors, curvature = precision.rows[block], problems.curvature[block]
+        products = (EPS * np.sqrt(n) + precision.relative) * pull * np.sqrt(problems.square_lengths.sum())
+        force = np.abs(problems.residual[block]) + curvature * np.abs(own)
+        moved = 5 * precision.relative + 4 * EPS * np.sqrt(m) + curvature * self.lengths[block] * errors
+        return products + moved * size + force * errors + 2 * precision.losses + precision.gradient
+
+
+def evaluator_of(fit: Fit, *, sharp: bool) -> Evaluator:
+    """The leave-one-out problems of `fit` with their working precision."""
+    problems = leave_one_out_problems(fit)
+    return Evaluator(fit, problems, working_precision(fit, problems.rows), sharp)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 
-from trak_theory.glm.minimise import ConvergenceError, NoMinimiserError, minimise
+from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficientError
+from trak_theory.glm.minimise import minimise
 from trak_theory.glm.model import Fit
-from trak_theory.loo.bounds import newton_certificate, strong_convexity_radius
+from trak_theory.loo.acceleration import Anderson
 from trak_theory.loo.certificates import Certificate, certificate_for
-from trak_theory.loo.problems import Anderson, LeaveOneOutProblems, leave_one_out_problems
+from trak_theory.loo.group_problems import GroupProblems
+from trak_theory.loo.problems import LeaveOneOutProblems
+from trak_theory.loo.rounding import product_error, reduction_error
+from trak_theory.loo.search import certified_points
 from trak_theory.numerics.checks import query_array
-from trak_theory.numerics.whitening import RankDeficientError, whiten
 
 BLOCK = 256
 WARM_STEPS = 4  # in single precision, which is good for a relative step of about WARM_TOL
 WARM_TOL = 2e-5
 CERTIFIED_STEPS = 30  # in double precision
-MOSTLY_ROUNDING = 1e2  # a radius within this factor of the rounding allowance is not worth a refit
+SHARP_STEPS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,60 +49,75 @@ class LeaveOneOut:
         return self.fit.space.lift(self.fit.minimum.theta + self.displacement)
 
 
-def leave_one_out(fit: Fit, queries: Any, *, tol: float = 1e-10) -> LeaveOneOut:
+def leave_one_out(fit: Fit, queries: ArrayLike, *, tol: float = 1e-10) -> LeaveOneOut:
     """All n leave-one-out refits of a GLM at once; queries (q, p).
 
-    `tol` asks for a radius ≤ tol · (rms influence of the query). The radius includes an allowance for rounding,
-    which can exceed that on ill-conditioned features. Cost: a few pairs of products (n, m) × (m, n), m = min(n, p),
-    in blocks of 256 left-out points; rows that resist get a Newton solve of their own. Errors are per row: a
-    left-out problem without a minimiser comes back as NaN with an infinite radius and the reason.
+    `tol` asks for a radius ≤ tol · (rms influence of the query). The radius holds for the exact minimisers in exact
+    arithmetic: it includes the fit's own distance from its optimum and an allowance for rounding, which can exceed
+    `tol` on ill-conditioned features. Cost: a few pairs of products (n, m) × (m, n), m = min(n, p), in blocks of 256
+    left-out points; rows that did not converge get a Newton solve of their own. Errors are per row: a left-out
+    problem without a minimiser comes back as NaN with an infinite radius and the reason.
     """
-    queries = fit.space.pull(query_array(queries, fit.glm.features.shape[1]))
-    problems = leave_one_out_problems(fit)
-    certificate = certificate_for(fit, problems, queries)
-    points, radii, converged = _solve_all(problems, certificate, certificate.goal(tol))
-
+    queries = query_array(queries, fit.glm.features.shape[1])
+    certificate = certificate_for(fit, queries, sharp=False)
+    points, distance, settled = _solve_all(certificate, certificate.goal(tol))
     displacement = solve_triangular(fit.minimum.factor, points.T, check_finite=False).T
-    influence = -points @ whiten(fit.minimum.factor, queries).T
-    radius = certificate.lengths * radii[:, None]
+    influence, radius = certificate.influence(points), certificate.radius(points, distance)
     unresolved: dict[int, str] = {}
-    for i in map(int, np.flatnonzero(~converged)):
-        try:
-            displacement[i], radius[i] = _refit(fit, queries, i, displacement[i])
-        except (ConvergenceError, NoMinimiserError, RankDeficientError) as error:
-            displacement[i], radius[i] = np.nan, np.inf
-            unresolved[i] = f"leaving out point {i} (leverage {1 - problems.remaining[i]:.6g}): {error}"
-        influence[i] = -queries @ displacement[i]
-    for i in map(int, np.flatnonzero(~np.isfinite(radius).all(1))):
+    for i in map(int, np.flatnonzero(~settled)):
+        alone, reason = refit(certificate, queries, i, displacement[i])
+        if alone is not None and not np.all(radius[i] <= alone.radius):
+            displacement[i], influence[i], radius[i] = alone.displacement, alone.influence, alone.radius
+        if np.isinf(radius[i]).any():
+            unresolved[i] = f"leaving out point {i} (leverage {_leverage(certificate, i):.6g}): {reason}"
+    for i in map(int, np.flatnonzero(np.isinf(radius).any(1))):
         unresolved.setdefault(i, certificate.void)
     return LeaveOneOut(influence, radius, unresolved, fit, displacement)
 
 
-def _solve_all(problems: LeaveOneOutProblems, certificate: Certificate, goal: Array) -> tuple[Array, Array, Array]:
-    """Points (n, m), radii (n,) and whether each problem converged, block by block from easy to hard."""
+def _leverage(certificate: Certificate, i: int) -> float:
+    return float(1 - certificate.evaluator.problems.remaining[i])
+
+
+def _solve_all(certificate: Certificate, goal: Array) -> tuple[Array, Array, Array]:
+    """Points (n, m), certified distances (n,) and whether each problem is settled, in blocks from easy to hard."""
+    problems = certificate.evaluator.problems
     n, m = problems.rows.shape
-    points, radii, converged = np.zeros((n, m)), np.full(n, np.inf), np.zeros(n, bool)
+    points, distance, settled = np.full((n, m), np.nan), np.full(n, np.inf), np.zeros(n, bool)
     single = problems.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a row that runs away gets a refit
-        for block in _blocks(problems):
-            start = _warm_up(single, block, problems.newton_points(block))
-            points[block], radii[block], converged[block] = _solve(problems, certificate, block, start, goal[block])
-    return points, radii, converged
+        for block in _blocks(certificate):
+            start = warm_up(single, block, problems.newton_points(block))
+            points[block], distance[block], settled[block] = certified_points(
+                certificate, block, start, goal[block], CERTIFIED_STEPS
+            )
+        for block in _chunks(np.flatnonzero(certificate.evaluator.usable & ~settled)):
+            closer, bound, settled[block] = certified_points(
+                certificate.sharp, block, points[block], goal[block], SHARP_STEPS
+            )
+            better = bound < distance[block]
+            points[block[better]], distance[block[better]] = closer[better], bound[better]
+    return points, distance, settled
 
 
-def _blocks(problems: LeaveOneOutProblems) -> list[Array]:
-    """The removable points in blocks from easy to hard, by the size of their Newton step."""
-    removable = np.flatnonzero(problems.removable)
+def _blocks(certificate: Certificate) -> list[Array]:
+    """The usable points in blocks from easy to hard, by the size of their Newton step."""
+    problems, usable = certificate.evaluator.problems, np.flatnonzero(certificate.evaluator.usable)
     step = np.abs(problems.residual) * problems.square_lengths
-    order = removable[np.argsort(step[removable] / problems.remaining[removable], kind="stable")]
-    return [order[start : start + BLOCK] for start in range(0, order.size, BLOCK)]
+    order = usable[np.argsort(step[usable] / problems.remaining[usable], kind="stable")]
+    return _chunks(order)
 
 
-def _warm_up(single: LeaveOneOutProblems, block: Array, start: Array) -> Array:
+def _chunks(rows: Array) -> list[Array]:
+    return [rows[start : start + BLOCK] for start in range(0, rows.size, BLOCK)]
+
+
+def warm_up(single: LeaveOneOutProblems | GroupProblems, block: Array, start: Array) -> Array:
     """Accelerated chord steps in single precision, where they help."""
     points, anderson = start.astype(np.float32), Anderson()
     for _ in range(WARM_STEPS):
-        step, _, _ = single.chord_step(block, points)
+        gradient, _ = single.gradient(block, points, *single.changes(block, points))
+        step = -single.solve(block, gradient)[0]
         points = anderson.next(points, step)
         if np.linalg.norm(step) <= WARM_TOL * np.linalg.norm(points):
             break
@@ -106,46 +125,34 @@ def _warm_up(single: LeaveOneOutProblems, block: Array, start: Array) -> Array:
     return np.where(usable, points.astype(np.float64), start)
 
 
-def _solve(
-    problems: LeaveOneOutProblems, certificate: Certificate, block: Array, points: Array, goal: Array
-) -> tuple[Array, Array, Array]:
-    """Accelerated chord steps in double precision until each certified radius is within its goal, or at rounding."""
-    solution, radii, converged = points.copy(), np.full(block.size, np.inf), np.zeros(block.size, bool)
-    active, anderson = np.arange(block.size), Anderson()
-    for _ in range(CERTIFIED_STEPS):
-        evaluation = problems.evaluate(block[active], points)
-        candidates, bound = certificate.bound(block[active], points, evaluation)
-        better = bound <= radii[active]
-        solution[active[better]], radii[active[better]] = candidates[better], bound[better]
-        exhausted = evaluation.decrement <= evaluation.rounding
-        near = np.isfinite(bound) & (radii[active] <= MOSTLY_ROUNDING * evaluation.rounding)
-        done = (radii[active] <= goal[active]) | (exhausted & (near | (not certificate.exists)))
-        converged[active[done]] = True
-        left = ~done & ~exhausted & np.isfinite(evaluation.decrement)
-        if not left.any():
-            break
-        points = anderson.next(points, evaluation.step)[left]
-        anderson.keep(left)
-        active = active[left]
-    return solution, radii, converged
+@dataclass(frozen=True, eq=False)
+class _Alone:
+    """One left-out point, solved alone: displacement (m,), influence and radius (q,)."""
+
+    displacement: Array
+    influence: Array
+    radius: Array
 
 
-def _refit(fit: Fit, queries: Array, i: int, start: Array) -> tuple[Array, Array]:
-    """Displacement and radius (q,) of one problem by damped Newton, certified in the norm of its own Hessian."""
-    weights = fit.glm.weights.copy()
+def refit(certificate: Certificate, queries: Array, i: int | Array, start: Array) -> tuple[_Alone | None, str]:
+    """The fit without the point or points i by damped Newton, certified as any fit is; or None, and the reason."""
+    fit = certificate.evaluator.fit
+    try:
+        left = _fit_without(fit, i, start)
+    except (ConvergenceError, NoMinimiserError, RankDeficientError) as error:
+        return None, str(error)
+    alone, pulled = certificate_for(left, queries, sharp=False), certificate.queries
+    displacement = left.minimum.theta - fit.minimum.theta
+    rounding = product_error(pulled, displacement) + reduction_error(fit.space, queries) * np.linalg.norm(displacement)
+    radius = alone.own + certificate.own + rounding
+    return _Alone(displacement, -pulled @ displacement, radius), alone.reason_for_the_fit
+
+
+def _fit_without(fit: Fit, i: int | Array, start: Array) -> Fit:
+    """`fit` with weight 0 on i, from θ̂ + `start` or θ̂, whichever is lower."""
+    glm, weights, theta = copy(fit.glm), fit.glm.weights.copy(), fit.minimum.theta
     weights[i] = 0.0
+    glm.weights = weights
     objective = replace(fit.objective, weights=weights)
-    origin = fit.minimum.theta
-    closer = objective.value(origin + start) < objective.value(origin)
-    minimum = minimise(objective, origin + start if closer else origin, tol=1e-12)
-    rounding = objective.decrement_rounding(minimum.theta, minimum.factor)
-    rows = whiten(minimum.factor, np.vstack([objective.features[weights > 0], queries]))
-    lengths = np.linalg.norm(rows, axis=1)
-    reach = lengths[: -len(queries)].max()
-    if fit.glm.loss.self_concordance is None:
-        gradient_norm = float(np.linalg.norm(objective.gradient(minimum.theta)))
-        radius = np.linalg.norm(queries, axis=1) * strong_convexity_radius(gradient_norm, objective.ridge.min())
-    else:
-        left = minimum.decrement + rounding
-        radius = lengths[-len(queries) :] * newton_certificate(left, reach, 1.0, fit.glm.loss.self_concordance)
-    return minimum.theta - origin, radius
+    closer = np.isfinite(start).all() and objective.value(theta + start) < objective.value(theta)
+    return Fit(glm, objective, fit.space, minimise(objective, theta + start if closer else theta, tol=1e-12))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 from trak_theory.attribution import (
     influence,
@@ -20,11 +21,11 @@ from trak_theory.attribution import (
     trak_mean_factors,
     trak_over_models,
 )
+from trak_theory.errors import RankDeficientError, require
 from trak_theory.glm.model import GLM, Fit
 from trak_theory.linearization import Linearization, unit_curvature
 from trak_theory.loo.exact import LeaveOneOut, leave_one_out
 from trak_theory.numerics.agreement import agreement
-from trak_theory.numerics.whitening import RankDeficientError
 from trak_theory.projection.matrices import Sketch
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Ladder:
 
     def plot(self) -> Figure:
         """Relative error and Kendall's τ of every rung against the exact influence, with standard errors."""
+        require("matplotlib")
         from matplotlib.figure import Figure
 
         rows = [row for row in self.table() if row["against"] == "exact"]
@@ -87,7 +89,7 @@ class Ladder:
 
 def ladder(
     fit: Fit,
-    queries: Any,
+    queries: ArrayLike,
     *,
     k: int,
     ensemble: int = 1,
@@ -126,6 +128,11 @@ def ladder(
             "mean factors": lambda: trak_mean_factors(models, **settings, rng=same()),
             "as released": lambda: trak_as_released(models, **settings, rng=same()),
         }
+    return Ladder(*climb_down(steps), truth)
+
+
+def climb_down(steps: Mapping[str, Callable[[], Array]]) -> tuple[dict[str, Array], dict[str, str]]:
+    """The rungs that exist, name → attribution (n, q), and the others, name → why their Hessian is singular."""
     rungs: dict[str, Array] = {}
     unavailable: dict[str, str] = {}
     for name, rung in steps.items():
@@ -133,10 +140,12 @@ def ladder(
             rungs[name] = rung()
         except RankDeficientError as error:
             unavailable[name] = str(error)
-    return Ladder(rungs, unavailable, truth)
+    return rungs, unavailable
 
 
-def subset_models(glm: GLM, queries: Any, *, count: int, fraction: float = 0.5, rng: Generator) -> list[Linearization]:
+def subset_models(
+    glm: GLM, queries: ArrayLike, *, count: int, fraction: float = 0.5, rng: Generator
+) -> list[Linearization]:
     """`count` refits of a GLM on random subsets, each linearised at all n points: TRAK's ensemble of models.
 
     Points outside a subset keep their row, with the residual that the refit gives them. The ridge shrinks with the
@@ -155,8 +164,9 @@ def subset_models(glm: GLM, queries: Any, *, count: int, fraction: float = 0.5, 
             loss=glm.loss,
             ridge=glm.ridge * fraction,
             weights=glm.weights * chosen,
+            offset=glm.offset,
         ).fit()
         residual = glm.weights * glm.loss.residual(glm.targets, part.outputs)
         curvature = glm.weights * glm.loss.curvature(glm.targets, part.outputs)
-        models.append(Linearization(glm.features, residual, curvature, glm.ridge, queries))
+        models.append(Linearization(glm.features, residual, curvature, glm.ridge, np.asarray(queries)))
     return models

@@ -14,12 +14,13 @@ from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 from scipy.linalg import qr
 
+from trak_theory.errors import RankDeficientError
 from trak_theory.linearization import Linearization
 from trak_theory.loo.bounds import linearisation_radius
 from trak_theory.loo.intervals import Interval
 from trak_theory.loo.rounding import whitening_error
 from trak_theory.numerics.checks import real_array
-from trak_theory.numerics.whitening import EPS, RankDeficientError, hessian_factor, row_space, whiten
+from trak_theory.numerics.whitening import EPS, hessian_factor, row_space, whiten
 
 
 def influence_interval(lin: Linearization) -> Interval:

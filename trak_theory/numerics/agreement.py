@@ -1,30 +1,15 @@
-"""How well an estimate of influence agrees with a reference, query by query."""
+"""Agreement of an estimated influence with a reference: correlations, error and overlap, query by query."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
-
-class Mean(float):
-    """A mean over queries that carries its standard error `se` (NaN for fewer than two queries)."""
-
-    se: float
-
-    def __new__(cls, value: float, se: float) -> Mean:
-        mean = super().__new__(cls, value)
-        mean.se = se
-        return mean
-
-    def __repr__(self) -> str:
-        return f"{float(self):.4g} ± {self.se:.2g}"
-
-    def __reduce__(self) -> tuple[type[Mean], tuple[float, float]]:
-        return Mean, (float(self), self.se)
+from trak_theory.numerics.estimate import Estimate, mean
 
 
 @dataclass(frozen=True)
@@ -43,13 +28,13 @@ class Agreement:
     constant column has no correlation) is left out of the mean; undefined for all queries, it is NaN.
     """
 
-    pearson: Mean
-    spearman: Mean
-    kendall: Mean
-    slope: Mean
-    relative_error: Mean
-    top_overlap: Mean
-    sign: Mean
+    pearson: Estimate
+    spearman: Estimate
+    kendall: Estimate
+    slope: Estimate
+    relative_error: Estimate
+    top_overlap: Estimate
+    sign: Estimate
     excluded: int
 
     def row(self) -> dict[str, float]:
@@ -58,35 +43,27 @@ class Agreement:
         for measure in fields(self):
             value = getattr(self, measure.name)
             row[measure.name] = float(value)
-            if isinstance(value, Mean):
+            if isinstance(value, Estimate):
                 row[f"{measure.name}_se"] = value.se
         return row
 
 
-def agreement(reference: Any, estimate: Any) -> Agreement:
+def agreement(reference: ArrayLike, estimate: ArrayLike) -> Agreement:
     """Agreement of an estimate (n, q) with a reference (n, q); one query may come as (n,)."""
-    reference, estimate = (_columns(array) for array in (reference, estimate))
-    if reference.shape != estimate.shape:
-        raise ValueError(f"reference has shape {reference.shape}, the estimate {estimate.shape}")
-    usable = np.isfinite(reference) & np.isfinite(estimate)
-    pairs = [(r[u], e[u]) for r, e, u in zip(reference.T, estimate.T, usable.T, strict=True)]
-    measures = {name: _mean([measure(r, e) for r, e in pairs]) for name, measure in MEASURES.items()}
+    truth, guess = _columns(reference), _columns(estimate)
+    if truth.shape != guess.shape:
+        raise ValueError(f"reference has shape {truth.shape}, the estimate {guess.shape}")
+    usable = np.isfinite(truth) & np.isfinite(guess)
+    pairs = [(t[u], g[u]) for t, g, u in zip(truth.T, guess.T, usable.T, strict=True)]
+    measures = {name: mean([measure(r, e) for r, e in pairs]) for name, measure in MEASURES.items()}
     return Agreement(**measures, excluded=int((~usable).sum()))
 
 
-def _columns(array: Any) -> Array:
-    array = np.asarray(array, float)
+def _columns(attribution: ArrayLike) -> Array:
+    array = np.asarray(attribution, float)
     if array.ndim not in (1, 2) or array.size == 0:
         raise ValueError(f"attributions must have shape (n, q), got {array.shape}")
     return array[:, None] if array.ndim == 1 else array
-
-
-def _mean(values: list[float]) -> Mean:
-    defined = np.array([value for value in values if np.isfinite(value)])
-    if defined.size == 0:
-        return Mean(np.nan, np.nan)
-    se = defined.std(ddof=1) / np.sqrt(defined.size) if defined.size > 1 else np.nan
-    return Mean(float(defined.mean()), float(se))
 
 
 def pearson(reference: Array, estimate: Array) -> float:

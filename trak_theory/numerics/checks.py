@@ -7,11 +7,19 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
+from trak_theory.errors import ScaleError
+
 LARGEST_EXACT_INTEGER = 2**53
+LARGEST_SCALE = 1e140  # squares of sums, and their reciprocals, stay within the range of float64
 
 
 def real_array(name: str, value: Any, ndim: int) -> Array:
-    """`value` as a finite float64 array with `ndim` axes; the error names what is wrong and where."""
+    """`value` as a finite float64 array with `ndim` axes, a copy unless read-only; the error names what is wrong."""
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{name} is a masked array with {np.ma.count_masked(value)} masked entries: fill them (numpy.ma.filled) "
+            "or drop their rows first"
+        )
     array = np.asarray(value)
     if array.dtype.kind == "O":
         raise TypeError(f"{name} is an object array; convert it to numbers first (np.asarray(…, dtype=float))")
@@ -25,11 +33,17 @@ def real_array(name: str, value: Any, ndim: int) -> Array:
         largest = max(abs(int(array.max())), abs(int(array.min())))
         if largest > LARGEST_EXACT_INTEGER:
             raise ValueError(f"{name} holds the integer {largest}, beyond 2⁵³: not exact in float64; rescale it")
-    array = array.astype(np.float64)
+    array = array.astype(np.float64, copy=array.flags.writeable)
     bad = ~np.isfinite(array)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(f"{name} has {bad.sum()} non-finite entries (NaN or inf), the first at index {first}")
+    return array
+
+
+def frozen(array: Array) -> Array:
+    """The array itself, read-only from here on: what shares it need not copy it."""
+    array.flags.writeable = False
     return array
 
 
@@ -38,6 +52,19 @@ def non_negative(name: str, array: Array) -> Array:
         index = int(np.argmin(array))
         raise ValueError(f"{name} must be ≥ 0, got {array.flat[index]:g} at index {index}")
     return array
+
+
+def check_scale(features: Array, ridge: Array) -> None:
+    """Raise ScaleError where squares of the features overflow, or underflow with no ridge beside them."""
+    largest = np.abs(features).max(0)
+    too_large, too_small = largest > LARGEST_SCALE, (largest > 0) & (largest < 1 / LARGEST_SCALE) & (ridge == 0)
+    for bad, what in ((too_large, "overflow"), (too_small, "underflow")):
+        if bad.any():
+            j = int(np.argmax(bad))
+            raise ScaleError(
+                f"the squares of {np.sum(bad)} of {bad.size} columns of features {what} float64: the largest entry of "
+                f"column {j} is {largest[j]:.3g}; divide the column by that, and its ridge by the square"
+            )
 
 
 def ridge_array(ridge: Any, p: int) -> Array:

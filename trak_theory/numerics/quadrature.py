@@ -16,8 +16,8 @@ def normal_rule(count: int) -> tuple[Array, Array]:
     Gauss–Hermite where poles are close (sigmoids of a wide variable). The cut widens slowly with `count`, so that
     doubling `count` tests the cut as well as the step.
     """
-    reach = 8.0 + 0.5 * np.log2(count / 40)
-    nodes = np.linspace(-reach, reach, count)
+    extent = 8.0 + 0.5 * np.log2(count / 40)
+    nodes = np.linspace(-extent, extent, count)
     weights = np.exp(-0.5 * nodes**2)
     weights /= weights.sum()
     nodes.flags.writeable = weights.flags.writeable = False

@@ -12,11 +12,11 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.linalg import lapack, qr, solve_triangular
 
+from trak_theory.errors import RankDeficientError
+
 EPS = float(np.finfo(float).eps)
-
-
-class RankDeficientError(np.linalg.LinAlgError):
-    """The Hessian has no inverse in floating point: there is no unique minimiser."""
+EXTENDED_EPS = float(np.finfo(np.longdouble).eps)  # the same as EPS where a long double is a double
+EXTENDED_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,9 @@ def hessian_factor(features: Array, curvature: Array, ridge: Array) -> Array:
     factor = factor[:m]
     lengths = np.linalg.norm(factor, axis=0)
     if not lengths.all():
-        raise RankDeficientError(f"column {int(np.argmin(lengths))} is zero and has no ridge: drop it or add a ridge")
+        j = int(np.argmin(lengths))
+        zero = "is zero" if not features[:, j].any() else "has entries only where the curvature of the loss is zero"
+        raise RankDeficientError(f"column {j} {zero} and has no ridge: drop it or add a ridge")
     reciprocal_condition, _ = lapack.dtrcon(factor / lengths, norm="1", uplo="U")
     if reciprocal_condition < m * EPS:
         raise RankDeficientError(
@@ -92,3 +94,10 @@ def hessian_factor(features: Array, curvature: Array, ridge: Array) -> Array:
 def whiten(factor: Array, rows: Array) -> Array:
     """Rows φ of `rows` (…, m) as φᵀR⁻¹, so that inner products become φᵀH⁻¹φ′."""
     return np.ascontiguousarray(solve_triangular(factor, rows.T, trans="T", check_finite=False).T)
+
+
+def extended_product(matrix: Array, vector: Array) -> Array:
+    """matrix @ vector, multiplied and summed in long double, which the result is in."""
+    long = vector.astype(np.longdouble)
+    starts = range(0, len(matrix), EXTENDED_ROWS)
+    return np.concatenate([matrix[start : start + EXTENDED_ROWS].astype(np.longdouble) @ long for start in starts])

@@ -12,10 +12,14 @@ from trak_theory.linearization import Linearization
 from trak_theory.numerics.checks import positive_count
 from trak_theory.numerics.spectrum import spectrum
 from trak_theory.projection.kernel_law import KernelLaw
-from trak_theory.projection.matrices import Sketch
+from trak_theory.projection.matrices import ENTRIES_PER_ROW, Sketch
 
 EXCESS_KURTOSIS_OF_SIGNS = -2.0
 BLOCK = 1024
+# Limits of the law, set on the calibration cells of study `premises`:
+CROWDED = 9.0  # dimensions for each parameter of a median gradient, counted once per entry of the sketch
+EMPTY = 0.3  # expected number of dimensions that no parameter falls into
+FILLED = 0.5  # share of the parameters' dimension that k orthogonal columns may take
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,7 @@ class ProjectionLaw:
     implicit_ridge γ     the ridge that the projection amounts to
     effective_dimension  df(γ) = tr ΦᵀΦ R; equals k when μ = 0
     diagnosis            what is wrong with these scores, in words; empty when nothing is
+    delocalisation       (Σφ_a²)²/Σφ_a⁴ of the median row: the parameters that its gradient spreads over
     """
 
     mean: Array
@@ -34,6 +39,7 @@ class ProjectionLaw:
     implicit_ridge: float
     effective_dimension: float
     diagnosis: str
+    delocalisation: float
 
     def interval(self, z: float = 1.96) -> tuple[Array, Array]:
         """(lower, upper), each (n, q): where a score lies with the probability that a normal |Z| < z has."""
@@ -51,7 +57,7 @@ def projection_law(
         Var T_ij ≃ r_i² γ²/(J(k − df₂)) [(φ_iᵀR²φ_i)(φ*_jᵀR²φ*_j) + (φ_iᵀR²φ*_j)²]
                    − 2 r_i² γ²/(Jk) Σ_a (Rφ_i)_a²(Rφ*_j)_a²
 
-    The last term belongs to signs (`rademacher`, `sparse`) and is absent for `normal`. It is negligible where
+    The last term belongs to signs (all kinds but `normal`). It is negligible where
     gradients spread over many parameters; where a training and a query gradient consist of one shared
     coordinate (one-hot columns, embeddings) it takes away all but df₂/k of the variance.
 
@@ -65,7 +71,7 @@ def projection_law(
     if kind not in get_args(Sketch):
         raise ValueError(f"unknown projection {kind!r}: choose one of {get_args(Sketch)}")
     law = KernelLaw(spectrum(lin.features, lin.queries), k, ensemble, ridge)
-    variance = law.variance
+    variance, spread = law.variance, float(np.median(participation(lin.features)))
     if kind != "normal":
         correction = EXCESS_KURTOSIS_OF_SIGNS / (k * ensemble) * _shared_coordinates(lin, law)
         variance = np.maximum(variance + correction, 0.0)
@@ -74,7 +80,30 @@ def projection_law(
         sd=np.abs(lin.residual)[:, None] * np.sqrt(variance),
         implicit_ridge=law.implicit_ridge,
         effective_dimension=law.effective_dimension,
-        diagnosis=law.diagnosis,
+        diagnosis=law.diagnosis or _premise(lin.features, k, kind, spread),
+        delocalisation=spread,
+    )
+
+
+def participation(rows: Array) -> Array:
+    """(Σφ_a²)²/Σφ_a⁴ of each row (n,), between 1 (one parameter) and p (all alike); 1 for a row of zeros."""
+    squares, fourths = (np.einsum("ip,ip->i", part, part) for part in (rows, rows**2))
+    return np.divide(squares**2, fourths, out=np.ones(len(rows)), where=fourths > 0)
+
+
+def _premise(features: Array, k: int, kind: Sketch, spread: float) -> str:
+    """Why the law of normal projections may fail for a sketch of that kind; often nothing."""
+    p, used = features.shape[1], int(np.count_nonzero(features.any(0)))
+    if kind == "srht" and k > FILLED * p:
+        return f"srht: k = {k} orthogonal columns of {p} vary less than independent ones; use k ≤ {p // 2}"
+    entries = min(ENTRIES_PER_ROW.get(kind, k), k)
+    crowding, empty = k / (entries * spread), k * np.exp(-entries * used / k)
+    if entries == k or (crowding <= CROWDED and empty <= EMPTY):
+        return ""
+    return (
+        f"{kind} with k = {k}: a median gradient spreads over {spread:.3g} parameters, and of {used} parameters in use "
+        f"none falls into {empty:.2g} of the dimensions; single scores vary up to several times more than their error "
+        "bars: use a normal or rademacher projection"
     )
 
 

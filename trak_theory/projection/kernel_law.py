@@ -96,7 +96,7 @@ class KernelLaw:
 
     @property
     def diagnosis(self) -> str:
-        """What is wrong with scores of this kernel, in words; empty when nothing is."""
+        """Reason why scores of this kernel mean nothing, in words; empty if there is none."""
         setting = f"k = {self.k}, rank {self.space.rank}, projected ridge μ = {self.ridge:g}"
         if self.singular:
             return (

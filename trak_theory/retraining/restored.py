@@ -58,18 +58,18 @@ def restored_block_influence(
     jacobian = real_array("jacobian", jacobian, 3)
     n, classes, p = jacobian.shape
     queries = query_array(queries, p)
-    probabilities = _probability_rows(probabilities, (n, classes))
-    residual = probabilities - np.eye(classes)[_class_labels(labels, n, classes)]
+    probabilities = probability_rows(probabilities, (n, classes))
+    residual = probabilities - np.eye(classes)[class_labels(labels, n, classes)]
     gradients = np.einsum("nc,ncp->np", residual, jacobian)
     ridge = training_ridge(recipe, n)
     if fraction is not None:
         other = -residual.min(1)  # 1 − π_y
         odds = np.divide(1 - other, other, out=np.zeros(n), where=other > 0)
         ridge = subset_ridge(gram_eigenvalues(np.sqrt(odds)[:, None] * gradients), ridge, n=n, fraction=fraction)
-    return -ridge_products(_gauss_newton_rows(jacobian, probabilities), gradients, queries, ridge)
+    return -ridge_products(gauss_newton_rows(jacobian, probabilities), gradients, queries, ridge)
 
 
-def _probability_rows(probabilities: Any, shape: tuple[int, int]) -> Array:
+def probability_rows(probabilities: Any, shape: tuple[int, int]) -> Array:
     probabilities = non_negative("probabilities", real_array("probabilities", probabilities, 2))
     if probabilities.shape != shape:
         raise ValueError(f"probabilities have shape {probabilities.shape}, the jacobian says {shape}")
@@ -79,7 +79,7 @@ def _probability_rows(probabilities: Any, shape: tuple[int, int]) -> Array:
     return probabilities
 
 
-def _class_labels(labels: Any, n: int, classes: int) -> Array:
+def class_labels(labels: Any, n: int, classes: int) -> Array:
     labels = np.asarray(labels)
     if labels.shape != (n,) or labels.dtype.kind not in "iu":
         raise ValueError(f"labels must be {n} integers, got {labels.dtype} of shape {labels.shape}")
@@ -88,7 +88,7 @@ def _class_labels(labels: Any, n: int, classes: int) -> Array:
     return labels
 
 
-def _gauss_newton_rows(jacobian: Array, probabilities: Array) -> Array:
+def gauss_newton_rows(jacobian: Array, probabilities: Array) -> Array:
     """Rows B_iJ_i (nC, p) with B_iᵀB_i = diag π_i − π_iπ_iᵀ: B = diag(√π)(I − 1πᵀ)."""
     mean = np.einsum("nc,ncp->np", probabilities, jacobian)
     rows = np.sqrt(probabilities)[:, :, None] * (jacobian - mean[:, None, :])

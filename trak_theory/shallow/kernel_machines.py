@@ -14,7 +14,7 @@ from numpy import ndarray as Array
 from scipy.special import expit
 
 from trak_theory.attribution import influence
-from trak_theory.glm.minimise import ConvergenceError
+from trak_theory.errors import ConvergenceError
 from trak_theory.glm.model import GLM
 from trak_theory.linearization import Linearization
 from trak_theory.loo.exact import leave_one_out

@@ -10,6 +10,7 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
+from trak_theory.errors import DeadNetworkError
 from trak_theory.glm.model import GLM
 from trak_theory.losses import Loss
 from trak_theory.numerics.checks import positive_count, real_array
@@ -23,10 +24,6 @@ from trak_theory.shallow.solve import Solve, cholesky, stationary_point
 
 Centre = Literal["zero", "initial"]
 DEAD = 1e-9  # a unit that moves no output by more than this share of the largest mover is dead
-
-
-class DeadNetworkError(ValueError):
-    """Every hidden unit is constant on the training points: the network is a constant."""
 
 
 class TwoLayer:

@@ -95,9 +95,9 @@ class NetworkOutputs(OutputMap):
     def weighted_hessian(self, theta: Array, cotangent: Array) -> Array:
         net, (_, weights, _) = self.network, self.network.split(theta)
         (n, _, p), width, fan_in = self.shape, net.width, net.inputs + 1
-        _, slope, bend, _ = self._derivatives(theta)
+        _, slope, curvature, _ = self._derivatives(theta)
         out = np.zeros((p, p), theta.dtype)
-        within = net.scale * bend * (cotangent @ weights)  # (n, m)
+        within = net.scale * curvature * (cotangent @ weights)  # (n, m)
         across = net.scale * cotangent.T @ (slope[:, :, None] * self.rows[:, None, :]).reshape(n, -1)
         across = across.reshape(-1, width, fan_in)  # (C, m, d+1)
         for j in range(width):
@@ -156,8 +156,8 @@ class NetworkExpansion(Expansion):
         return self.outputs.network.scale * (inner + dshift[:, None, :])
 
     def second(self, u: Array, pull: Pull | None = None) -> Pull:
-        value, slope, bend, _ = self._sigma
-        bending = (u @ self.weights) * bend
+        value, slope, curvature, _ = self._sigma
+        outer_curvature = (u @ self.weights) * curvature
 
         def product(v: Array) -> Array:
             dz, dweights, dshift = self._direction(v)
@@ -168,19 +168,19 @@ class NetworkExpansion(Expansion):
                 inner = inner + pulled @ self.weights
                 across, shift = across + pulled.swapaxes(-1, -2) @ value, pulled.sum(-2)
             inner = inner * slope
-            inner += bending * dz
+            inner += outer_curvature * dz
             return self._join(inner, across, shift)
 
         return product
 
     def quadratic(self, v: Array) -> Array:
-        _, slope, bend, _ = self._sigma
+        _, slope, curvature, _ = self._sigma
         dz, dweights, _ = self._direction(v)
         twice = 2.0 * (slope * dz) @ dweights.swapaxes(-1, -2)
-        return self.outputs.network.scale * ((bend * dz**2) @ self.weights.swapaxes(-1, -2) + twice)
+        return self.outputs.network.scale * ((curvature * dz**2) @ self.weights.swapaxes(-1, -2) + twice)
 
     def third(self, u: Array, v: Array) -> Array:
-        _, _, bend, twist = self._sigma
+        _, _, curvature, third = self._sigma
         dz, dweights, dshift = self._direction(v)
-        inner = 2.0 * (u @ dweights) * bend * dz + (u @ self.weights) * twist * dz**2
-        return self._join(inner, u.swapaxes(-1, -2) @ (bend * dz**2), np.zeros_like(dshift))
+        inner = 2.0 * (u @ dweights) * curvature * dz + (u @ self.weights) * third * dz**2
+        return self._join(inner, u.swapaxes(-1, -2) @ (curvature * dz**2), np.zeros_like(dshift))

@@ -27,7 +27,7 @@ class Objective:
 
     @property
     def batch(self) -> int:
-        """How many parameters to evaluate at once."""
+        """Number of parameter vectors evaluated at once."""
         return max(1, FLOATS_AT_ONCE // self.outputs.work)
 
     def at(self, theta: Array, weights: Array) -> State:
@@ -49,12 +49,13 @@ class Objective:
         return jacobian.reshape(-1, p).T @ (curvature @ jacobian).reshape(-1, p) + self.ridge * np.eye(p)
 
     def gradient_rounding(self, theta: Array) -> float:
-        """What rounding alone can leave of ‖∇F(θ)‖₂, for unit weights or fewer points."""
-        f = self.outputs.at(theta[None]).value[0]
+        """Rounding error of ‖∇F(θ)‖₂, an upper bound, for unit weights or fewer points."""
+        return float(self.at(theta[None], np.ones((1, self.outputs.shape[0]))).gradient_rounding[0])
+
+    def row_norms(self, theta: Array) -> Array:
+        """‖J_i‖_F (n,) at θ (p,)."""
         jacobian = self.outputs.jacobian(theta)
-        rows = np.sqrt((jacobian**2).sum((1, 2)) * (self.head.residual(f) ** 2).sum(-1))
-        size = np.sqrt(len(rows)) * rows.sum() + self.ridge * np.linalg.norm(theta - self.centre)
-        return ROUNDINGS * EPS * float(size)
+        return np.sqrt(np.einsum("ncp,ncp->n", jacobian, jacobian))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,13 @@ class State:
     def gradient(self) -> Array:
         moved = self.theta - self.objective.centre
         return self.expansion.vjp(self.residual) + self.objective.ridge * moved
+
+    @cached_property
+    def gradient_rounding(self) -> Array:
+        """What rounding alone can leave of ‖∇F‖₂ (B,), with the Jacobian of the first θ."""
+        rows = np.linalg.norm(self.residual, axis=-1) @ self.objective.row_norms(self.theta[0])
+        moved = np.linalg.norm(self.theta - self.objective.centre, axis=-1)
+        return ROUNDINGS * EPS * (np.sqrt(self.weights.shape[-1]) * rows + self.objective.ridge * moved)
 
     @cached_property
     def _product(self) -> Pull:

@@ -1,4 +1,4 @@
-"""What the solvers know of a model: its outputs as a function of θ, and derivatives contracted with directions."""
+"""A model as the solvers see it: its outputs as a function of θ, and derivatives contracted with directions."""
 
 from __future__ import annotations
 

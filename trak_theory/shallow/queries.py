@@ -1,4 +1,4 @@
-"""What the attribution is about: one number per query point, as a function of θ."""
+"""Query outputs g_j(θ), one number for each query point, with gradient and curvature."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Queries:
         f = self.outputs.at(theta[None]).value[0]
         return np.einsum("qc,qcp->qp", self.head.measure_gradient(f), self.outputs.jacobian(theta))
 
-    def bend(self, theta: Array, v: Array) -> Array:
+    def curvature_along(self, theta: Array, v: Array) -> Array:
         """vᵀ∇²g v (B, q) at one θ (p,) along directions v (B, p)."""
         expansion = self.outputs.at(theta[None])
         slope = self.head.measure_gradient(expansion.value)

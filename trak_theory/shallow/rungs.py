@@ -12,8 +12,7 @@ from numpy.random import Generator
 
 from trak_theory.attribution import newton, trak, trak_kernel
 from trak_theory.linearization import unit_curvature
-from trak_theory.loo.ladder import Ladder
-from trak_theory.numerics.whitening import RankDeficientError
+from trak_theory.loo.ladder import Ladder, climb_down
 from trak_theory.projection.matrices import Sketch
 from trak_theory.shallow.kernel_machines import (
     BlockLinearization,
@@ -36,8 +35,8 @@ class ShallowLadder(Ladder):
     """Ordered rungs, name → attribution (n, q); each gives up one more thing than the rung above it.
 
     exact               nothing: the neighbouring minimum without the point
-    linear output       the query's bend: −∇g·(θ̂_{−i} − θ̂)
-    kernel machine      the training outputs' bend: exact leave-one-out of the model linearised at θ̂
+    linear output       the curvature of the query's output: −∇g·(θ̂_{−i} − θ̂)
+    kernel machine      the curvature of the training outputs: exact leave-one-out of the model linearised at θ̂
     newton, influence, unit curvature, no ridge, projected, ensemble      as for generalised linear models
 
     Below `linear output`, output "block" keeps all C outputs of a softmax and "margin" only TRAK's scalar margin.
@@ -87,14 +86,7 @@ def shallow_ladder(
         "projected": lambda: averaged(1),
         "ensemble": lambda: averaged(ensemble),
     }
-    rungs: dict[str, Array] = {}
-    unavailable: dict[str, str] = {}
-    for name, rung in steps.items():
-        try:
-            rungs[name] = rung()
-        except RankDeficientError as error:
-            unavailable[name] = str(error)
-    return ShallowLadder(rungs, unavailable, truth)
+    return ShallowLadder(*climb_down(steps), truth)
 
 
 def full_hessian_rungs(fit: ShallowFit, queries: Queries) -> dict[str, Array]:

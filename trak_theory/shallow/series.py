@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray as Array
 
+from trak_theory.errors import IndefiniteHessianError
 from trak_theory.shallow.model import ShallowFit
 from trak_theory.shallow.objective import Objective
 from trak_theory.shallow.outputs import tangent
 from trak_theory.shallow.queries import Queries
-from trak_theory.shallow.solve import IndefiniteHessianError, cholesky
+from trak_theory.shallow.solve import cholesky
 from trak_theory.shallow.truth import without
 
 TRUSTED = 0.1  # ratio of the series' second term to its first up to which two terms are a prediction
@@ -50,16 +51,16 @@ class LinearisationError:
     """Predicted I_exact − I_linearised (b, q), from derivatives at θ̂ alone, in three parts; presence sign.
 
     dropped curvature   −∇g·(δ − δ_T)        Σ r_i∇²f_i missing from the Hessian: δ and δ_T one Newton step each
-    query bend          −½(δᵀ∇²g δ − …_T)     the output is not linear along δ
-    path bend           −∇g·(δ₂ − δ₂_T)      the training outputs are not linear along δ: second order of the series
+    query curvature     −½(δᵀ∇²g δ − …_T)     the output is not linear along δ
+    path curvature      −∇g·(δ₂ − δ₂_T)      the training outputs are not linear along δ: second order of the series
 
     Subscript T: the tangent model. Rows with an indefinite Hessian are NaN. ratio (b,) is ‖δ₂‖/‖δ‖ in the norm of
     ∇²F(θ̂): where it is not small the series has not begun to converge, and `trusted` says so.
     """
 
     dropped_curvature: Array
-    query_bend: Array
-    path_bend: Array
+    query_curvature: Array
+    path_curvature: Array
     ratio: Array
 
     @property
@@ -69,11 +70,11 @@ class LinearisationError:
 
     @property
     def total(self) -> Array:
-        return self.dropped_curvature + self.query_bend + self.path_bend
+        return self.dropped_curvature + self.query_curvature + self.path_curvature
 
 
 def predict_linearisation_error(fit: ShallowFit, queries: Queries, *, rows: Array | None = None) -> LinearisationError:
-    """What the linearised rung will be wrong by, before anything is retrained."""
+    """Predicted error of the linearised rung, kernel machine − exact, with nothing retrained."""
     if not fit.model.network.activation.smooth:
         raise ValueError(
             f"{fit.model.network.activation.name} has no second derivative at its kinks: no expansion predicts its "
@@ -83,10 +84,10 @@ def predict_linearisation_error(fit: ShallowFit, queries: Queries, *, rows: Arra
     flat = tangent_objective(fit)
     full, linear = (displacement(objective, fit.theta, rows) for objective in (fit.objective, flat))
     gradient, flat_queries = queries.gradient(fit.theta), queries.linear(fit.theta)
-    bend = queries.bend(fit.theta, full.first) - flat_queries.bend(fit.theta, linear.first)
+    curvature = queries.curvature_along(fit.theta, full.first) - flat_queries.curvature_along(fit.theta, linear.first)
     return LinearisationError(
         -(full.first - linear.first) @ gradient.T,
-        -0.5 * bend,
+        -0.5 * curvature,
         -(full.second - linear.second) @ gradient.T,
         _length(fit.hessian, full.second) / _length(fit.hessian, full.first),
     )

@@ -12,7 +12,7 @@ from numpy import ndarray as Array
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.optimize import minimize
 
-from trak_theory.glm.minimise import ConvergenceError
+from trak_theory.errors import ConvergenceError, IndefiniteHessianError
 from trak_theory.numerics.whitening import EPS
 from trak_theory.shallow.objective import Objective, State
 
@@ -28,10 +28,6 @@ SUFFICIENT_DECREASE = 1e-4
 AT_ROUNDING = 4.0  # a gradient within this multiple of its own rounding is zero
 
 Solve = Callable[[Array], Array]
-
-
-class IndefiniteHessianError(ConvergenceError):
-    """A stationary point that is no strict minimum: leave-one-out has no unique continuation from it."""
 
 
 def stationary_point(objective: Objective, start: Array, weights: Array) -> Array:
@@ -133,7 +129,7 @@ def cholesky(hessian: Array) -> Solve:
 
 @dataclass(frozen=True)
 class Descent:
-    """Where each of B problems ended: θ (B, p), and whether it converged (B,)."""
+    """End points of B problems: θ (B, p), and whether each converged (B,)."""
 
     theta: Array
     converged: Array

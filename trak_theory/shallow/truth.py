@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.glm.minimise import ConvergenceError
+from trak_theory.errors import ConvergenceError
 from trak_theory.shallow.certificate import Certificate, certify, measure_bounds
 from trak_theory.shallow.model import ShallowFit
 from trak_theory.shallow.objective import Objective

@@ -1,5 +1,4 @@
-"""The chain exact → newton → influence → unit curvature → no ridge → projected: every rung and gap in r, "
-"d, h, c."""
+"""The chain exact → newton → influence → unit curvature → no ridge → projected: every rung and gap in r, d, h, c."""
 
 from __future__ import annotations
 

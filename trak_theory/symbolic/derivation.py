@@ -1,4 +1,4 @@
-"""What a derivation is: a statement with its assumptions, its steps, its expressions and its numeric twin."""
+"""A derivation: a statement with its assumptions, its steps, its expressions and its numeric twin."""
 
 from __future__ import annotations
 

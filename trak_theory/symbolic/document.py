@@ -1,5 +1,4 @@
-"""All derivations as one LaTeX document: the letters, then statement, assumptions, steps and numeric "
-"twins of each."""
+"""All derivations as one LaTeX document: the letters, then statement, assumptions, steps and numeric twins of each."""
 
 from __future__ import annotations
 

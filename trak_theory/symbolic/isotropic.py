@@ -1,5 +1,4 @@
-"""Isotropic least squares, the rank law as a specialisation of the general equations: ρ² = "
-"(k/(n−k))/(p/(n−p)).
+"""Isotropic least squares, the rank law as a specialisation of the general equations: ρ² = (k/(n−k))/(p/(n−p)).
 
 The general equations are those of state evolution and of the rank law for a Gaussian design with covariance I; here
 the loss is squared, λ = μ = 0 and J = 1, and every expectation is of a constant because ℓ″ = 1.

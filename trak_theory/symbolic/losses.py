@@ -30,8 +30,7 @@ class LossFormula:
         return sp.diff(self.definition, f, order)
 
     def self_concordance(self) -> Any:
-        """M₃ = sup_f |ℓ‴|/ℓ″, the largest of the limits and the stationary values; it does not depend on "
-        "y."""
+        """M₃ = sup_f |ℓ‴|/ℓ″, the largest of the limits and the stationary values; it does not depend on y."""
         ratio = sp.simplify(self.stable[3] / self.stable[2]).subs(y, 0)
         stationary = [ratio.subs(f, point) for point in sp.solve(sp.diff(ratio, f), f)]
         ends = [sp.limit(ratio, f, end) for end in (-sp.oo, sp.oo)]
@@ -44,13 +43,13 @@ def _squared() -> LossFormula:
 
 
 def _logistic() -> LossFormula:
-    bend = expit(f) * expit(-f)
+    variance = expit(f) * expit(-f)
     stable = (
         sp.Max(f, 0) + log1p(sp.exp(-sp.Abs(f))) - y * f,
         (1 - y) * expit(f) - y * expit(-f),
-        bend,
-        -bend * sp.tanh(f / 2),
-        bend * (1 - 6 * bend),
+        variance,
+        -variance * sp.tanh(f / 2),
+        variance * (1 - 6 * variance),
     )
     return LossFormula("logistic", sp.log(1 + sp.exp(f)) - y * f, stable)
 

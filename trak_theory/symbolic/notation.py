@@ -243,7 +243,7 @@ def verify(
     digits: int = 50,
     rng: Generator,
 ) -> bool:
-    """Whether two expressions (or matrices of them) agree at random points, to 4/5 of `digits` digits.
+    """True if two expressions (or matrices of them) agree at random points, to 4/5 of `digits` digits.
 
     Letters are drawn from their domain in the table or in `domains`, other symbols from (0.2, 2). Agreement at
     random points proves an identity of analytic expressions with probability one, up to rounding.

@@ -1,5 +1,4 @@
-"""The projected kernel K = P(PᵀSP + μI)⁻¹Pᵀ in the cases that can be carried exactly: they pin the "
-"general formulas.
+"""The projected kernel K = P(PᵀSP + μI)⁻¹Pᵀ in the cases that can be carried exactly: they pin the general formulas.
 
 P (p, k) has entries N(0, 1/k). S is diagonal: a Gaussian P makes every other S the same problem in rotated axes.
 """
@@ -27,8 +26,7 @@ def gaussian_sketch(rows: int, columns: int) -> Any:
 
 
 def gaussian_expectation(polynomial: Any, sketch: Any) -> Any:
-    """E of a polynomial in the entries of P, independent N(0, 1/k): E x^a = (a − 1)!! k^{−a/2} for even "
-    "a, else 0."""
+    """E of a polynomial in the entries of P, independent N(0, 1/k): E x^a = (a − 1)!! k^{−a/2} for even a, else 0."""
     columns = sketch.shape[1]
     total = sp.Integer(0)
     for powers, coefficient in sp.Poly(sp.expand(polynomial), *sketch).terms():
@@ -84,8 +82,7 @@ def large_ridge_mean(rows: int) -> Any:
 
 
 def ridge_slope(rows: int) -> tuple[Any, Any]:
-    """∂γ/∂s₁ at fixed μ, by implicit differentiation of μ = γ(1 − df/k), and its closed form γ²R₁₁²/(k − "
-    "df₂)."""
+    """∂γ/∂s₁ at fixed μ, by implicit differentiation of μ = γ(1 − df/k), and its closed form γ²R₁₁²/(k − df₂)."""
     spectrum = eigenvalues(rows)
     effective, squared = degrees(spectrum)
     ridge = gamma * (1 - effective / k)
@@ -95,8 +92,7 @@ def ridge_slope(rows: int) -> tuple[Any, Any]:
 
 @cache
 def isotropic_second_moments() -> tuple[Any, Any]:
-    """A, B of E Π_ab Π_cd = A δ_ab δ_cd + B(δ_ac δ_bd + δ_ad δ_bc), Π the projector on k random "
-    "dimensions of p.
+    """A, B of E Π_ab Π_cd = A δ_ab δ_cd + B(δ_ac δ_bd + δ_ad δ_bc), Π the projector on k random dimensions of p.
 
     With S = I and μ = 0, K = Π. The two constraints tr Π = k and Π² = Π fix A and B.
     """

@@ -1,5 +1,4 @@
-"""Two-layer network f = aᵀσ(Wx + b) + c: gradient, Hessian blocks and linearisation remainder for a "
-"generic σ."""
+"""Two-layer network f = aᵀσ(Wx + b) + c: gradient, Hessian blocks and linearisation remainder for a generic σ."""
 
 from __future__ import annotations
 
@@ -69,8 +68,7 @@ def _numeric_blocks(activation: Any) -> dict[str, Callable[..., Any]]:
 
 
 def gradient(parameters: tuple[Array, Array, Array, float], inputs: Array, activation: Any) -> Array:
-    """∂f/∂(a, W, b, c) at one input x (d,); parameters a (m,), W (m, d), b (m,), c. Shape (m + md + m + "
-    "1,)."""
+    """∂f/∂(a, W, b, c) at one input x (d,); parameters a (m,), W (m, d), b (m,), c. Shape (m + md + m + 1,)."""
     outer, weights, bias, _ = parameters
     value, slope = (_of_units(name, outer, weights @ inputs + bias, activation) for name in ("df/da", "df/dw"))
     return np.concatenate([value, np.outer(slope, inputs).ravel(), slope, [1.0]])
@@ -80,12 +78,14 @@ def hessian(parameters: tuple[Array, Array, Array, float], inputs: Array, activa
     """∂²f/∂(a, W, b, c)² at one input, assembled from the blocks of each unit; in the order of `gradient`."""
     outer, weights, bias, _ = parameters
     units, width = weights.shape
-    mixed, bend = (_of_units(name, outer, weights @ inputs + bias, activation) for name in ("d2f/dadw", "d2f/dwdw"))
+    mixed, curvature = (
+        _of_units(name, outer, weights @ inputs + bias, activation) for name in ("d2f/dadw", "d2f/dwdw")
+    )
     extended = np.append(inputs, 1.0)
     total = np.zeros((units * (width + 2) + 1,) * 2)
     for u in range(units):
         inner = np.append(units + u * width + np.arange(width), units * (width + 1) + u)
-        total[np.ix_(inner, inner)] = bend[u] * np.outer(extended, extended)
+        total[np.ix_(inner, inner)] = curvature[u] * np.outer(extended, extended)
         total[u, inner] = total[inner, u] = mixed[u] * extended
     return total
 

@@ -1,16 +1,43 @@
 """Torch modules and training loops as what the theory speaks of. Needs the extra `torch`."""
 
-from trak_theory.torch_bridge.loop import record_training
+from typing import TYPE_CHECKING, Any
+
+from trak_theory.errors import UnsupportedError, require
+
+require("torch")
+
+from trak_theory.torch_bridge.features import MARGIN, linearize, softmax_block
 from trak_theory.torch_bridge.objective import TorchObjective, cross_entropy
-from trak_theory.torch_bridge.recorder import TrajectoryRecorder
-from trak_theory.torch_bridge.refusals import UnsupportedError
+from trak_theory.torch_bridge.preflight_checks import preflight
+from trak_theory.torch_bridge.recording.loop import record_training
+from trak_theory.torch_bridge.recording.recorder import TrajectoryRecorder
 from trak_theory.torch_bridge.selection import BatchSelector
+from trak_theory.torch_bridge.tokens import causal_lm_objective, next_token_loss, token_counts
+
+if TYPE_CHECKING:
+    from trak_theory.torch_bridge.recording.callback import TrajectoryCallback
 
 __all__ = [
+    "MARGIN",
     "BatchSelector",
     "TorchObjective",
+    "TrajectoryCallback",
     "TrajectoryRecorder",
     "UnsupportedError",
+    "causal_lm_objective",
     "cross_entropy",
+    "linearize",
+    "next_token_loss",
+    "preflight",
     "record_training",
+    "softmax_block",
+    "token_counts",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TrajectoryCallback":  # imports transformers, which takes seconds
+        from trak_theory.torch_bridge.recording.callback import TrajectoryCallback
+
+        return TrajectoryCallback
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy import ndarray as Array
 from torch import Tensor, nn
-from torch.func import jacrev, vmap
+from torch.func import jacrev
 from torch.utils._pytree import tree_map
 
 from trak_theory.linearization import Linearization
@@ -136,7 +136,7 @@ def gradients(model: FlatModule, function: Function, rows: Rows, sketch: Sketch 
 
     theta, done = model.theta(), []
     for sample in _blocks(model, rows, theta):
-        block = vmap(jacrev(single), in_dims=(None, 0))(theta, sample).detach()
+        block = model.over(lambda row: jacrev(single)(theta, row), sample).detach()
         done.append(as_numpy(block if sketch is None else sketch(block)))
     return np.concatenate(done)
 
@@ -154,5 +154,5 @@ def _blocks(model: FlatModule, rows: Rows, theta: Tensor) -> Iterator[Sample]:
 
 
 def _model(module: nn.Module, parameters: Iterable[str] | None) -> FlatModule:
-    check_module(module)
+    check_module(module, curvature=False)
     return FlatModule(module, parameters)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.backends import cudnn, mha, mkldnn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves, tree_map
+
+from trak_theory.errors import UnsupportedError
 
 Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 Sample = tuple[tuple[Tensor, ...], dict[str, Tensor], Tensor]  # positional inputs, inputs by name, targets
@@ -18,7 +26,7 @@ class FlatModule:
 
     parameters: names of those to train; by default all with requires_grad, so that frozen weights under a LoRA adapter
     stay out. Tied weights are one parameter. The order in θ is that of `module.named_parameters()`. Frozen
-    parameters and buffers follow θ's dtype and device. A Hugging Face output is read at its `logits`.
+    parameters and buffers follow θ's dtype and device. Outputs as in `read`.
     """
 
     def __init__(self, module: nn.Module, parameters: Iterable[str] | None = None) -> None:
@@ -29,7 +37,10 @@ class FlatModule:
             raise ValueError(f"the module has no parameter {unknown[0]!r}; its parameters: {', '.join(own)}")
         if not names:
             raise ValueError("no parameter to train: all have requires_grad = False; name them in `parameters`")
+        _refuse_half(own, names)
         self.module = module
+        self.recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
+        self.one_by_one = self.recurrent  # whether vmap cannot go through the module
         self.parameters = {name: value for name, value in own.items() if name in names}
         different = {(value.dtype, value.device) for value in self.parameters.values()}
         if len(different) > 1:
@@ -54,8 +65,12 @@ class FlatModule:
             for name, value in self.parameters.items():
                 value.copy_(theta[self.places[name]].view_as(value))
 
+    def gradient_of(self, value: Tensor) -> list[Tensor | None]:
+        """∂value/∂parameter by plain autograd through the module's own parameters, which keep their `.grad`."""
+        return list(torch.autograd.grad(value, list(self.parameters.values()), allow_unused=True))
+
     @property
-    def in_own_hands(self) -> bool:
+    def uses_own_parameters(self) -> bool:
         """Whether the module now computes with its own parameters, not with those of a functional call."""
         name, value = next(iter(self.parameters.items()))
         owner, _, leaf = name.rpartition(".")
@@ -69,7 +84,33 @@ class FlatModule:
             name: part.view_as(value) for (name, value), part in zip(self.parameters.items(), parts, strict=True)
         }
         values = {**self._frozen_like(theta), **trained}
-        return read(functional_call(self.module, values, args, dict(named)))
+        with differentiable_kernels(self.recurrent):
+            return read(functional_call(self.module, values, args, dict(named)))
+
+    def over(self, function: Callable[..., Tensor], *arrays: Any, at_once: int | None = None) -> Tensor:
+        """function(row) for every row of the leading axis of some trees of tensors, as one tensor.
+
+        By vmap, or one by one where vmap cannot go through the module: recurrent layers, `.item()`, branches on data.
+        """
+        if not self.one_by_one:
+            try:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "There is a performance drop")  # a rule that vmap lacks
+                    return vmap(function, chunk_size=at_once)(*arrays)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:
+                self.one_by_one = True
+        count = len(tree_leaves(arrays)[0])
+        return torch.stack([function(*_row(arrays, k)) for k in range(count)])
+
+    def fingerprint(self) -> str:
+        """A digest of the frozen parameters and the buffers."""
+        return digest(self._frozen)
+
+    def forget_casts(self) -> None:
+        """Free the copies of the frozen parameters in another dtype."""
+        self._cast = (None, {})
 
     def _frozen_like(self, theta: Tensor) -> dict[str, Tensor]:
         key = (theta.dtype, theta.device)
@@ -90,6 +131,11 @@ class Rows:
             raise ValueError(f"inputs and targets differ in their number of samples: {sorted(lengths)}")
         self.n = lengths.pop()
 
+    def fingerprint(self) -> str:
+        """A digest of inputs and targets."""
+        positional = {str(place): part for place, part in enumerate(self.args)}
+        return digest({**positional, **self.named, "targets": self.targets})
+
     def take(self, batch: Any, like: Tensor) -> Sample:
         """The samples `batch` on θ's device, floating inputs in θ's dtype."""
 
@@ -104,5 +150,53 @@ def follow(value: Tensor, like: Tensor) -> Tensor:
 
 
 def read(outputs: Any) -> Tensor:
-    """A module's output tensor; the logits of a Hugging Face output."""
-    return outputs if isinstance(outputs, Tensor) else outputs.logits
+    """A module's output tensor: of a tuple the first entry, of a mapping (a Hugging Face output) its `logits`."""
+    if isinstance(outputs, tuple | list) and outputs:
+        outputs = outputs[0]
+    elif isinstance(outputs, Mapping):
+        outputs = outputs.get("logits", outputs)
+    if not isinstance(outputs, Tensor):
+        held = f" with {sorted(map(str, outputs))}" if isinstance(outputs, Mapping) else ""
+        raise UnsupportedError(
+            f"the module returns {type(outputs).__name__}{held}; wrap it in a module whose forward returns the tensor "
+            "that the loss is made of"
+        )
+    return outputs
+
+
+def _row(arrays: Any, k: int) -> Any:
+    return tree_map(lambda part: part[k], arrays)
+
+
+@contextmanager
+def differentiable_kernels(recurrent: bool) -> Iterator[None]:
+    """Kernels that have a second derivative: attention as matrix products, recurrent layers unfused."""
+    fast = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            if recurrent:
+                with mkldnn.flags(False, None, None), cudnn.flags(enabled=False):
+                    yield
+            else:
+                yield
+    finally:
+        mha.set_fastpath_enabled(fast)
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of the bytes of some tensors, by name."""
+    content = hashlib.blake2b(digest_size=16)
+    for name, value in tensors.items():
+        content.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return content.hexdigest()
+
+
+def _refuse_half(own: Mapping[str, Tensor], names: set[str]) -> None:
+    for name in names:
+        if own[name].dtype not in (torch.float32, torch.float64):
+            raise UnsupportedError(
+                f"parameter {name!r} is trained in {own[name].dtype}, whose updates are rounding noise beside one "
+                "sample's influence; train in float32: model.float(), or from_pretrained(..., dtype=torch.float32)"
+            )

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
-from torch.func import grad, vjp, vmap
+from torch.func import grad, vjp
 from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_map
@@ -18,6 +19,7 @@ from torch.utils._pytree import tree_map
 from trak_theory.numerics.checks import positive_count
 from trak_theory.torch_bridge.module import FlatModule, Inputs, Rows, Sample
 from trak_theory.torch_bridge.refusals import check_module
+from trak_theory.trajectory.query import as_numpy
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
 Product = Callable[[Tensor], Tensor]
@@ -35,10 +37,13 @@ class TorchObjective:
     loss         outputs (B, …), targets (B, …) ↦ one value per sample (B,); `cross_entropy` for labels
     inputs       a tensor (n, …), a tuple of tensors (positional) or a mapping (by name); targets (n, …)
     parameters   names of the trained parameters; all with requires_grad by default
+    batch_weights   a (n,): training minimises Σ_B a_i ℓ_i/Σ_B a_i on a batch B. The mean over all tokens of a batch has
+                 ℓ_i = the mean over the sample's own and a_i = their number; None: the mean of the samples' losses
     chunk        samples that go through the module at once (each model or direction counts its own); None: all
 
-    Everything follows θ's dtype and device. Hessian-vector products are reverse over reverse: one graph for all
-    directions, and correct where forward mode is missing or wrong.
+    Numbers w_i of a loss Σ w_i ℓ_i/|B| belong into `loss`, which finds them in the targets. Everything follows θ's
+    dtype and device. Hessian-vector products are reverse over reverse: one graph for all directions, and correct where
+    forward mode is missing or wrong.
     """
 
     def __init__(
@@ -49,12 +54,14 @@ class TorchObjective:
         targets: Tensor,
         *,
         parameters: Iterable[str] | None = None,
+        batch_weights: ArrayLike | Tensor | None = None,
         chunk: int | None = None,
     ) -> None:
         check_module(module)
         self.model = FlatModule(module, parameters)
         self.of_output = loss
         self.rows = Rows(inputs, targets)
+        self.batch_weights = None if batch_weights is None else _check_weights(batch_weights, self.rows.n)
         self.chunk = None if chunk is None else positive_count("chunk", chunk)
         # One kernel per model makes a grouped convolution: slower than a loop, and GroupNorm cannot read its output.
         self._one_by_one = any(isinstance(part, _ConvNd) for part in module.modules())
@@ -67,6 +74,10 @@ class TorchObjective:
     @property
     def p(self) -> int:
         return self.model.p
+
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of the samples, and of the frozen parameters and buffers: what training must leave unchanged."""
+        return {"samples": self.rows.fingerprint(), "frozen parameters or buffers": self.model.fingerprint()}
 
     def theta(self) -> Tensor:
         """The module's present parameters as θ (p,), a copy."""
@@ -97,7 +108,8 @@ class TorchObjective:
             args, named, target = tree_map(lambda part: part[None], sample)
             return self.of_output(self.model(at, args, named), target)[0]
 
-        return vmap(grad(single), in_dims=(None, 0), chunk_size=self.chunk)(theta, self.rows.take(batch, theta))
+        rows = self.rows.take(batch, theta)
+        return self.model.over(lambda sample: grad(single)(theta, sample), rows, at_once=self.chunk)
 
     def hvp(self, theta: Tensor, batch: Any, weights: Tensor, directions: Tensor) -> Tensor:
         def product(part: Array, own: Tensor) -> Product:
@@ -149,7 +161,7 @@ class TorchObjective:
         at_once = len(arrays[0]) if self.chunk is None else max(1, self.chunk // size)
         if at_once == 1:
             return torch.stack([function(*row) for row in zip(*arrays, strict=True)])
-        return vmap(function, chunk_size=at_once)(*arrays)
+        return self.model.over(function, *arrays, at_once=at_once)
 
     def _pieces(self, batch: Any) -> Iterator[tuple[Array, slice]]:
         """The batch in pieces of at most `chunk` samples, and where in it each lies."""
@@ -161,12 +173,22 @@ class TorchObjective:
     def _check_loss(self) -> None:
         batch = np.arange(min(2, self.n))
         with torch.no_grad():
-            shape = tuple(self._losses(self.theta(), batch).shape)
+            losses = self._losses(self.theta(), batch)
+        shape = tuple(losses.shape)
         if shape != (len(batch),):
             raise ValueError(
                 f"loss gave shape {shape} for {len(batch)} samples; it must return one value per sample, shape "
                 f"({len(batch)},): use reduction='none', and average over what belongs to one sample"
             )
+
+
+def _check_weights(weights: ArrayLike | Tensor, n: int) -> Array:
+    array = as_numpy(weights) if isinstance(weights, Tensor) else np.asarray(weights, float)
+    if array.shape != (n,):
+        raise ValueError(f"batch_weights have shape {array.shape}, the objective has {n} samples")
+    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
+        raise ValueError(f"batch_weights must be finite, ≥ 0 and not all 0, got {array.min()} to {array.max()}")
+    return array
 
 
 def _vjp(function: Product, at: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor]]]:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy import ndarray as Array
 
-from trak_theory.torch_bridge import recorded
 from trak_theory.torch_bridge.objective import TorchObjective
+from trak_theory.torch_bridge.preflight_checks import preflight
+from trak_theory.torch_bridge.recording import recorded
 from trak_theory.trajectory.query import loss_query
 from trak_theory.trajectory.selection.lookahead import lookahead
 from trak_theory.trajectory.selection.select import check_horizon, check_validation, kept_sizes, lowest
@@ -50,6 +51,7 @@ class BatchSelector:
         clip_norm: float | None = None,
     ) -> None:
         recorded.check_optimizer(optimizer, objective.model)
+        preflight(objective)
         self.objective, self.optimizer, self.clip_norm = objective, optimizer, clip_norm
         self.keep, self.horizon, self.estimator = keep, check_horizon(horizon), estimator
         self.validation = check_validation(validation, objective.n)

@@ -1,4 +1,4 @@
-"""`attribute`: from a run to the influence of its samples on what is read off its end."""
+"""`attribute`: from a run to the influence of its samples on what is evaluated at its end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from trak_theory.trajectory.forward_mode import path_defects
 from trak_theory.trajectory.proxies import DAMPED, curvature_proxy, most_influential
 from trak_theory.trajectory.query import Query, as_query
 from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.sweep.per_step import PerStep
 from trak_theory.trajectory.sweep.push import Estimator
 from trak_theory.trajectory.sweep.reverse import Contribution, Curvature, Settings, reverse_sweep
 
@@ -27,6 +28,7 @@ class Attribution:
     influence (n, q)     one row per sample; with occurrences="each" one row per (step, sample), in that order
     steps, samples       the step and the sample of each row; steps is None for occurrences="all"
     convention           removal and occurrences, which the truth must share
+    per_step             the same influence, step by step
     settings             estimator, curvature, damping γ, horizon K
     proxy (n, q)         an estimate of |error| without retraining, computed when first asked for
     defect κ             how far the paths predicted without the largest samples are from being runs, likewise
@@ -39,6 +41,12 @@ class Attribution:
     settings: Settings
     run: Run = field(repr=False)
     query: Query = field(repr=False)
+    contributions: tuple[Contribution, ...] = field(repr=False)
+
+    @cached_property
+    def per_step(self) -> PerStep:
+        """What each occurrence of a sample contributes; the sum over its steps is its influence on the whole run."""
+        return PerStep.of_contributions(self.contributions)
 
     @cached_property
     def proxy(self) -> Array:
@@ -103,17 +111,12 @@ def attribute(
 
 
 def estimate(run: Run, query: Query, settings: Settings, convention: Convention) -> Attribution:
-    contributions = list(reverse_sweep(run, query, settings, convention))[::-1]
+    run.check_unchanged()
+    contributions = tuple(reverse_sweep(run, query, settings, convention))[::-1]
     if convention.occurrences == "each":
-        samples, steps, influence = _each(contributions)
-        return Attribution(influence, samples, steps, convention, settings, run, query)
+        each = PerStep.of_contributions(contributions)
+        return Attribution(each.influence, each.samples, each.steps, convention, settings, run, query, contributions)
     influence = np.zeros((run.objective.n, contributions[0].influence.shape[1]))
     for contribution in contributions:
         influence[contribution.samples] += contribution.influence
-    return Attribution(influence, np.arange(run.objective.n), None, convention, settings, run, query)
-
-
-def _each(contributions: list[Contribution]) -> tuple[Array, Array, Array]:
-    steps = [np.full(len(part.samples), part.step) for part in contributions]
-    samples = [part.samples for part in contributions]
-    return np.concatenate(samples), np.concatenate(steps), np.concatenate([part.influence for part in contributions])
+    return Attribution(influence, np.arange(run.objective.n), None, convention, settings, run, query, contributions)

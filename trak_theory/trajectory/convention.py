@@ -25,23 +25,24 @@ class Convention:
         one_of("removal", self.removal, get_args(Removal))
         one_of("occurrences", self.occurrences, get_args(Occurrences))
 
-    def write_in(self, gradient: Any, samples: Any, counts: Any, size: int) -> Any:
-        """ξ_i (b, p): what the batch gradient (p,) changes by when sample i, `counts` times in it, is removed.
+    def gradient_perturbation(self, gradient: Any, samples: Any, weights: Any, total: float) -> Any:
+        """ξ_i (b, p): what the batch gradient (p,) changes by when sample i is removed.
 
-        keep: −c ∇ℓ_i/|B|;   renormalise: c (g − ∇ℓ_i)/(|B| − c).   samples ∇ℓ_i (b, p), counts c (b,).
+        keep: −a ∇ℓ_i/A;   renormalise: a (g − ∇ℓ_i)/(A − a).   samples ∇ℓ_i (b, p); weights a (b,), what the sample
+        weighs in the batch, all its occurrences together; total A of the whole batch (|B| without batch weights).
         """
         if self.removal == "keep":
-            return -(counts / size)[:, None] * samples
-        return (counts / (size - counts))[:, None] * (gradient - samples)
+            return -(weights / total)[:, None] * samples
+        return (weights / (total - weights))[:, None] * (gradient - samples)
 
-    def weights(self, kept: Any) -> Any:
-        """Weights (…, B) of a batch of which the samples `kept` (…, B), 1 or 0, are left."""
-        if self.removal == "keep":
-            return kept / kept.shape[-1]
-        return kept / array_namespace(kept).sum(kept, axis=-1, keepdims=True)
+    def weights(self, kept: Any, weights: Any) -> Any:
+        """Weights (…, B) in the mean of a batch of which `kept` (…, B), 1 or 0, are left; batch weights a (B,)."""
+        xp = array_namespace(kept)
+        left = kept * weights
+        return left / (xp.sum(weights) if self.removal == "keep" else xp.sum(left, axis=-1, keepdims=True))
 
-    def refuse_empty(self, t: int, batch: Array, left: int, what: str) -> None:
-        """Raise where a batch of which `left` samples are left has no mean."""
+    def refuse_empty(self, t: int, batch: Array, left: float, what: str) -> None:
+        """Raise where a batch of which the weight `left` is left has no mean."""
         if self.removal == "renormalise" and left == 0:
             raise ValueError(
                 f"removing {what} leaves batch {t} (size {len(batch)}) empty: its mean does not exist; "

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from trak_theory.trajectory.convention import Convention, Removal
 from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.query import as_numpy
-from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.run import Run, batch_weights
 from trak_theory.trajectory.sweep.blocks import zeros
 from trak_theory.trajectory.sweep.push import Change, Estimator, Moment, frozen_steps, moment, push
 from trak_theory.trajectory.sweep.removals import Removals
@@ -119,12 +119,13 @@ def _entering(
     run: Run, here: Moment, t: int, samples: Array, settings: Settings, convention: Convention
 ) -> list[Change]:
     """What removing the samples from the batch of step t adds to δx_{t+1}, δx_{t+2}, …."""
-    counts = np.array([np.sum(run.batches[t] == i) for i in samples])
-    convention.refuse_empty(t, run.batches[t], len(run.batches[t]) - counts.max(), "a sample")
-    if not counts.any():
+    in_batch = batch_weights(run.objective, run.batches[t])
+    weights = np.array([in_batch[run.batches[t] == i].sum() for i in samples])
+    convention.refuse_empty(t, run.batches[t], in_batch.sum() - weights.max(), "a sample")
+    if not weights.any():
         return []
     everything = slice(None)
-    removals = Removals(run, t, here, convention, samples, counts, len(samples))
+    removals = Removals(run, t, here, convention, samples, weights, len(samples))
     xi = removals.xi(everything, removals.gradients(everything))
     frozen = frozen_steps(settings.estimator, run.age(t), run.steps - t - 1)
     following = [moment(run, t + 1 + k) for k in range(frozen)]

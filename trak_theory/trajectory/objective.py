@@ -17,6 +17,9 @@ class Objective(Protocol):
 
     A batch B is an integer index array; weights carry the mean's 1/|B|. Leading axes are models in `loss` and
     `gradient`, directions in `hvp` and `ggn`. `ggn` is the Gauss–Newton product JᵀℓJ″V, without ∇²f.
+
+    An objective may also have `batch_weights` a (n,), with which training minimises Σ_B a_i ℓ_i/Σ_B a_i on a batch (a
+    mean over tokens: a_i their number), and `fingerprint()`, digests by name of what training must leave unchanged.
     """
 
     @property

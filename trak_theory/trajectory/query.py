@@ -11,7 +11,6 @@ from array_api_compat import array_namespace, device, to_device
 from numpy import ndarray as Array
 
 from trak_theory.trajectory.objective import Objective
-from trak_theory.trajectory.run import mean_gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ def as_query(query: Any, theta: Any) -> Query:
 
 
 def loss_query(objective: Objective, batch: Any, *, mean: bool = False) -> Query:
-    """The losses of the samples `batch` of an objective, one query each, or their mean."""
+    """The losses of the samples `batch` of an objective, one query each, or their mean, all weighing the same."""
     batch = np.asarray(batch)
     if not mean:
         return Query(lambda theta: objective.loss(theta, batch), lambda theta: objective.sample_gradients(theta, batch))
@@ -58,7 +57,12 @@ def loss_query(objective: Objective, batch: Any, *, mean: bool = False) -> Query
         values = objective.loss(theta, batch)
         return array_namespace(values).mean(values, axis=-1)
 
-    return Query(average, lambda theta: mean_gradient(objective, theta, batch))
+    def slope(theta: Any) -> Any:
+        xp = array_namespace(theta)
+        share = xp.full((len(batch),), 1.0 / len(batch), dtype=theta.real.dtype, device=device(theta))
+        return objective.gradient(theta, batch, share)
+
+    return Query(average, slope)
 
 
 def as_numpy(array: Any) -> Array:

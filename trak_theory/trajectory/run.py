@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isqrt
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Protocol
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj, to_device
 from numpy import ndarray as Array
 
+from trak_theory.errors import UnsupportedError
 from trak_theory.numerics.checks import positive_count
 from trak_theory.trajectory.objective import Objective
 from trak_theory.trajectory.optimizer.recipes import Optimizer
@@ -29,15 +31,17 @@ class States(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """θ_0 → θ_T: x_{t+1} = F_t(x_t, g_t) with g_t = Σ_{i∈B_t} ∇ℓ_i(θ_t)/|B_t|.
+    """θ_0 → θ_T: x_{t+1} = F_t(x_t, g_t) with g_t = Σ_{i∈B_t} a_i ∇ℓ_i(θ_t)/Σ_{i∈B_t} a_i, a the batch weights or 1.
 
     objective; batches, T index arrays; optimizer; states. `final` is θ_T (p,), `state(t)` is x_t = (θ_t, *slots).
+    fingerprint   of what the objective holds fixed, taken when the run was recorded (None: not known)
     """
 
     objective: Objective
     batches: tuple[Array, ...]
     optimizer: Optimizer
     states: States
+    fingerprint: Mapping[str, str] | None = field(default=None, kw_only=True, repr=False)
 
     @property
     def steps(self) -> int:
@@ -59,12 +63,24 @@ class Run:
         return self.optimizer.at(self.age(t), self.final)
 
     def weights(self, t: int) -> Any:
-        """1/|B_t| for each sample of the batch, (B,)."""
-        return mean_weights(self.final, self.batches[t])
+        """a_i/Σ_{j∈B_t} a_j for each sample of the batch, (B,)."""
+        return mean_weights(self.objective, self.final, self.batches[t])
 
     def gradient(self, t: int) -> Any:
         """g_t (p,)."""
         return self.objective.gradient(self.state(t)[0], self.batches[t], self.weights(t))
+
+    def check_unchanged(self) -> None:
+        """Refuse an objective whose samples or frozen parameters are not those that the run was recorded with."""
+        now = fingerprint(self.objective)
+        if self.fingerprint is None or now is None:
+            return
+        changed = [part for part, value in self.fingerprint.items() if now[part] != value]
+        if changed:
+            raise UnsupportedError(
+                f"since the run was recorded, {' and '.join(changed)} of its objective have changed, and a sweep would "
+                "differentiate another model than the one that was trained; restore them, or record the run again"
+            )
 
     def occurrences(self, samples: Any) -> Array:
         """The steps (in order) whose batch holds some of `samples`."""
@@ -89,7 +105,7 @@ def train(
     """Run the optimiser over the batches from θ_0 and record every state, or every `every`-th one.
 
     States between checkpoints are replayed bit by bit when they are asked for. `every` defaults to 1 while all
-    states take at most 256 MiB, else to √T. `directory` keeps the checkpoints on disk.
+    states take at most 256 MiB, else to √T. `directory` keeps the checkpoints on disk, in a new folder for every run.
     """
     theta = check_start(objective, theta0)
     checked = check_batches(batches, objective.n)
@@ -98,7 +114,7 @@ def train(
         every = 1 if size * len(checked) <= KEEP_ALL_BELOW else isqrt(len(checked) - 1) + 1
     states = Checkpoints(objective, checked, optimizer, positive_count("every", every), directory)
     states.record(optimizer.start(theta))
-    return Run(objective, checked, optimizer, states)
+    return Run(objective, checked, optimizer, states, fingerprint=fingerprint(objective))
 
 
 def advance(objective: Objective, batch: Array, optimizer: Optimizer, t: int, state: State) -> State:
@@ -122,17 +138,33 @@ def take_step(objective: Objective, batch: Array, optimizer: Optimizer, t: int, 
 
 
 def mean_gradient(objective: Objective, theta: Any, batch: Array) -> Any:
-    """Σ_{i∈B} ∇ℓ_i(θ)/|B| (p,)."""
-    return objective.gradient(theta, batch, mean_weights(theta, batch))
+    """Σ_{i∈B} a_i ∇ℓ_i(θ)/Σ_{i∈B} a_i (p,)."""
+    return objective.gradient(theta, batch, mean_weights(objective, theta, batch))
 
 
-def mean_weights(theta: Any, batch: Array) -> Any:
-    xp = array_namespace(theta)
-    return xp.full((len(batch),), 1.0 / len(batch), dtype=theta.real.dtype, device=device(theta))
+def mean_weights(objective: Objective, theta: Any, batch: Array) -> Any:
+    """a_i/Σ_{j∈B} a_j (B,) in θ's namespace and dtype."""
+    weights = batch_weights(objective, batch)
+    return array_namespace(theta).asarray(weights / weights.sum(), dtype=theta.real.dtype, device=device(theta))
+
+
+def batch_weights(objective: Objective, batch: Array) -> Array:
+    """a_i (B,) of the batch mean Σ a_i ℓ_i/Σ a_i: the objective's `batch_weights`, or ones."""
+    weights = getattr(objective, "batch_weights", None)
+    return np.ones(len(batch)) if weights is None else weights[batch]
+
+
+def fingerprint(objective: Objective) -> Mapping[str, str] | None:
+    """Digests of what the objective holds fixed during training, if it tells."""
+    taken = getattr(objective, "fingerprint", None)
+    return None if taken is None else taken()
 
 
 class Checkpoints:
-    """Every `every`-th state of a run and the last one; the segment in use is replayed and kept."""
+    """Every `every`-th state of a run and the last one; the segment in use is replayed and kept.
+
+    A replay must end at the next state kept, up to the rounding of its dtype; else it raises UnsupportedError.
+    """
 
     def __init__(
         self,
@@ -145,7 +177,7 @@ class Checkpoints:
         self.every = every
         self._model = (objective, batches, optimizer)
         self._saved: dict[int, State] = {}
-        self._folder = None if directory is None else Path(directory)
+        self._folder = None if directory is None else _own_folder(Path(directory))
         self._segment: tuple[int, list[State]] = (-1, [])
 
     def record(self, state: State) -> None:
@@ -169,11 +201,18 @@ class Checkpoints:
         first = t - t % self.every
         if first != self._segment[0]:
             self._segment = (-1, [])  # free the old segment before the new one grows
-            states = [self._load(first)]
-            for s in range(first, min(first + self.every, steps) - 1):
-                states.append(self._advance(s, states[-1]))
-            self._segment = (first, states)
+            self._segment = (first, self._replay(first, min(first + self.every, steps)))
         return self._segment[1][t - first]
+
+    def _replay(self, first: int, end: int) -> list[State]:
+        """x_first … x_{end−1}."""
+        states = [self._load(first)]
+        for s in range(first, end - 1):
+            states.append(self._advance(s, states[-1]))
+        if self.every > 1:
+            kept = self._last if end == len(self._model[1]) else self._load(end)
+            _check_replay(first, end, states[0][0], self._advance(end - 1, states[-1])[0], kept[0])
+        return states
 
     def _advance(self, t: int, state: State) -> State:
         objective, batches, optimizer = self._model
@@ -183,7 +222,6 @@ class Checkpoints:
         if self._folder is None:
             self._saved[t] = state
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         np.save(self._file(t), np.stack([np.asarray(to_device(part, "cpu")) for part in state]))
 
     def _load(self, t: int) -> State:
@@ -196,6 +234,24 @@ class Checkpoints:
     def _file(self, t: int) -> Path:
         assert self._folder is not None
         return self._folder / f"state-{t:07d}.npy"
+
+
+def _own_folder(directory: Path) -> Path:
+    """A folder of this run alone, so that runs which share a directory do not overwrite each other."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return Path(mkdtemp(prefix="run-", dir=directory))
+
+
+def _check_replay(first: int, end: int, start: Any, replayed: Any, kept: Any) -> None:
+    xp = array_namespace(kept)
+    eps = float(xp.finfo(kept.dtype).eps)
+    length, off, size = (float(xp.linalg.vector_norm(part)) for part in (kept - start, replayed - kept, kept))
+    if not off <= eps**0.25 * length + 10 * eps * size:
+        raise UnsupportedError(
+            f"replaying steps {first} … {end - 1} ends {off:.2g} away from the checkpoint kept at step {end}, on a "
+            f"path of {length:.2g}: the training does not repeat itself (something random, or samples that "
+            "changed). Make it deterministic, or keep every state (every=1)"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from trak_theory.trajectory.attributions import Attribution
 from trak_theory.trajectory.convention import Convention, Occurrences, Removal
 from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.query import as_numpy, as_query
-from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.run import Run, batch_weights
 
 MODELS_AT_ONCE = 64
 STATE_BYTES = 2**26  # of one part of the state of all models trained at once
@@ -87,6 +87,7 @@ def retrain_without(
     kept under a hash of the run, the convention and the group, so that an interrupted call resumes.
     """
     convention = Convention(removal, occurrences)
+    run.check_unchanged()
     checked = [_check_group(run, group) for group in groups]
     jobs = [_Job(group, run.occurrences(group)) for group in checked]
     steps = None
@@ -138,7 +139,8 @@ def _retrain(run: Run, jobs: list[_Job], convention: Convention) -> Any:
         m = state[0].shape[0]
         kept = ~(left_out[:m][:, run.batches[t]] & at_step[:m, t, None])
         kept = xp.asarray(kept, dtype=run.final.real.dtype, device=device(run.final))
-        gradient = run.objective.gradient(state[0], run.batches[t], convention.weights(kept))
+        weights = xp.asarray(batch_weights(run.objective, run.batches[t]), dtype=kept.dtype, device=device(kept))
+        gradient = run.objective.gradient(state[0], run.batches[t], convention.weights(kept, weights))
         state = run.step(t)(state, gradient)
     assert state is not None
     finite = as_numpy(xp.all(xp.isfinite(state[0]), axis=-1)) > 0
@@ -166,7 +168,7 @@ def _check_group(run: Run, group: Any) -> Array:
 
 def _refuse_empty(run: Run, job: _Job, convention: Convention) -> None:
     for t in job.steps:
-        left = int(np.sum(~np.isin(run.batches[t], job.samples)))
+        left = np.sum(batch_weights(run.objective, run.batches[t])[~np.isin(run.batches[t], job.samples)])
         convention.refuse_empty(int(t), run.batches[t], left, f"samples {job.samples[:5].tolist()}")
 
 
@@ -195,6 +197,7 @@ class _Cache:
 def _content(run: Run) -> list[Any]:
     """Everything that a retraining depends on: both ends of the run, its batches and every step's numbers."""
     parts: list[Any] = [*run.state(0), *run.state(run.steps), *run.batches]
+    parts += [part for part in (getattr(run.objective, "batch_weights", None),) if part is not None]
     for t in range(run.steps):
         step = run.step(t)
         parts += [type(step).__name__, *(getattr(step, entry.name) for entry in fields(step))]

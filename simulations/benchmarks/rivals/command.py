@@ -15,7 +15,6 @@ from threadpoolctl import threadpool_limits
 from simulations.benchmarks.rivals import glm, networks, trajectory, trak_audit
 from simulations.benchmarks.rivals.environments import RIVALS, Environments, prepare
 from simulations.benchmarks.rivals.exchange import Failure
-from simulations.benchmarks.rivals.figure import draw
 from simulations.benchmarks.rivals.tables import Row, table
 from simulations.benchmarks.timing import machine
 
@@ -46,7 +45,7 @@ def main(
     environments: Annotated[
         Path, typer.Option(envvar=FOLDER_VARIABLE, help="Folder of the rivals' virtual environments (7 GB).")
     ] = Path("~/.cache/trak-theory/rivals"),
-    out: Annotated[Path, typer.Option(help="Folder of the tables (.csv) and the figure.")] = Path("figures/rivals"),
+    out: Annotated[Path, typer.Option(help="Folder of the tables (.csv).")] = Path("results/rivals"),
     repeats: Annotated[int, typer.Option(help="Counted runs where time is compared.", min=1)] = 3,
     replicates: Annotated[int, typer.Option(help="Seeds of the trajectory part, projections of the audit.", min=1)] = 5,
     seed: Annotated[int, typer.Option(help="Seed of data and networks.")] = 0,
@@ -72,8 +71,7 @@ def main(
             rows = _measured(part, found, out, seed=seed, repeats=repeats, replicates=replicates)
             pd.DataFrame(rows).to_csv(out / f"{part}.csv", index=False)
             failures += trak_audit.failed_gates(rows) if part is Part.AUDIT else []
-    figure = draw(out)
-    typer.echo("\n" + (f"figure: {figure}" if figure else "no figure: it needs the parts network and trajectory"))
+    typer.echo(f"\ntables in {out}; the figure: python -m paper_figures.rivals {out}")
     for failure in failures:
         typer.echo(f"gate: {failure}", err=True)
     raise typer.Exit(int(bool(failures)))

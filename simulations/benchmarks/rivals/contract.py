@@ -1,4 +1,4 @@
-"""What a rival's process reads and writes. Standard library and numpy only: it runs in every rival's environment."""
+"""Input and output of a rival's process. Standard library and numpy only: it runs in every rival's environment."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ LAST_LINES = 3
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a program returned, its seconds (one per repeat), the bytes that it added to its process, its versions."""
+    """Result of a program: arrays, seconds (one per repeat), bytes added to its process, versions."""
 
     arrays: dict[str, Array]
     seconds: list[float]

@@ -16,6 +16,7 @@ from simulations.benchmarks.rivals.environments import Environments
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
 from simulations.benchmarks.rivals.tables import Row, header, line
 from simulations.workloads.digits_mlp import datamodel_scores
+from trak_theory.numerics.estimate import mean
 
 BATCH = 100
 COLUMNS = ["network", "method", "setting", "LDS", "s.e.", "CPU s", "MiB", "reason"]
@@ -101,8 +102,8 @@ def _on_network(case: Case, environments: Environments, repeats: int) -> Iterato
         if isinstance(answer, Failure):
             yield {**row, "reason": answer.reason}
             continue
-        lds = datamodel_scores(answer.arrays["scores"], case.subsets, case.outputs)
-        measured = {"LDS": float(lds.mean()), "s.e.": float(lds.std(ddof=1) / np.sqrt(lds.size))}
+        lds = mean(datamodel_scores(answer.arrays["scores"], case.subsets, case.outputs))
+        measured = {"LDS": lds.value, "s.e.": lds.se}
         cost = {"CPU s": answer.timing.median, "MiB": answer.memory / 2**20, "timed": method.timed and repeats > 0}
         yield {**row, **measured, **cost, "versions": answer.named_versions}
 

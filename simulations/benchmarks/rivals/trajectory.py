@@ -16,6 +16,7 @@ from simulations.benchmarks.rivals.exchange import Failure, ask
 from simulations.benchmarks.rivals.tables import Row, header, line
 from simulations.workloads.training_runs import Setting, setting
 from trak_theory import agreement
+from trak_theory.numerics.estimate import mean
 from trak_theory.trajectory import MLP, AdamW, Run, retrain_without
 
 N, SIZE, STEPS, RATES = 200, 20, 60, (2e-3, 2e-2)
@@ -80,13 +81,13 @@ def _summary(rate: float, method: str, cells: list[Row | Failure]) -> Row:
         name: np.array([cell[name] for cell in cells if not isinstance(cell, Failure)])
         for name in ("Spearman", "relative error", "CPU s", "MiB")
     }
-    spearman = values["Spearman"]
+    spearman = mean(values["Spearman"])
     return {
         "learning rate": rate,
         "method": method,
-        "Spearman": float(spearman.mean()),
-        "s.e.": float(spearman.std(ddof=1) / np.sqrt(spearman.size)) if spearman.size > 1 else None,
-        "worst": float(spearman.min()),
+        "Spearman": spearman.value,
+        "s.e.": spearman.se,
+        "worst": float(values["Spearman"].min()),
         **{name: float(np.median(values[name])) for name in ("relative error", "CPU s", "MiB")},
     }
 

@@ -99,7 +99,7 @@ def measure(environments: Environments, *, seed: int, projections: int) -> list[
 
 
 def failed_gates(rows: list[Row]) -> list[str]:
-    """What should have held, in words; empty when everything did."""
+    """Gates that failed, in words; empty if all hold."""
     found = []
     for row in rows:
         verdicts = {name: row[name] for name in ("within gates", "refused", "named") if name in row}

@@ -1,4 +1,4 @@
-"""How much of the order of the training points is proved at the price of one, two or three pairs of products."""
+"""Share of the order of the training points that one, two or three pairs of products prove."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ STUDY = Study(
     name="certified_ranks",
     summary="The share of pairs of points whose order certified intervals prove, against n, p/n and ridge.",
     run=run,
-    quick=_cells(3),
+    quick=_cells(2),
     full=_cells(20),
     seconds=0.4,
 )

@@ -9,9 +9,11 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from simulations.engine.study import Params, Rows, Study, grid
+from simulations.workloads.data import digits
 from simulations.workloads.digits_mlp import digits_network
 from trak_theory import Linearization, influence, project
 from trak_theory.attribution import trak_kernel
+from trak_theory.numerics.estimate import mean
 from trak_theory.projection.error_bars import projection_law
 from trak_theory.projection.matrices import projection_matrix
 
@@ -30,6 +32,7 @@ def run(params: Params, rng: Generator) -> Rows:
     law = projection_law(lin, k=k, ridge=ridge)
     scores = np.stack([_scores(lin, k, ridge, child) for child in drawing.spawn(draws)])
     z = (scores - law.mean) / law.sd
+    covered = np.mean(np.abs(z) < 1.96, (1, 2))
     slope = np.sum(scores * law.mean, (1, 2)) / np.sum(law.mean**2)
     chosen = choosing.choice(law.mean.size, SHOWN, replace=False)
     summary = {
@@ -39,10 +42,11 @@ def run(params: Params, rng: Generator) -> Rows:
         "implicit_ridge": law.implicit_ridge,
         "effective_dimension": law.effective_dimension,
         "spread_of_z": float(np.sqrt(np.mean(z**2))),
-        "spread_of_z_se": float(np.std(np.mean(z**2, (1, 2)), ddof=1) / np.sqrt(draws) / 2),
-        "coverage": float(np.mean(np.abs(z) < 1.96)),
-        "slope": float(slope.mean()),
-        "slope_se": float(slope.std(ddof=1) / np.sqrt(draws)),
+        "spread_of_z_se": mean(np.mean(z**2, (1, 2))).se / 2,
+        "coverage": mean(covered).value,
+        "coverage_se": mean(covered).se,
+        "slope": mean(slope).value,
+        "slope_se": mean(slope).se,
         "median_sd_ratio": float(np.median(scores.std(0) / law.sd)),
         "median_half_width": float(np.median(1.96 * law.sd / np.sqrt(np.mean(law.mean**2, 0)))),
     }
@@ -59,9 +63,7 @@ def _scores(lin: Linearization, k: int, ridge: float, rng: Generator) -> Array:
 
 def random_relu_features(n: int, rng: Generator) -> Linearization:
     """600 random ReLU features of the digits, with normal residuals."""
-    from sklearn.datasets import load_digits
-
-    pixels = load_digits().data / 16
+    pixels, _ = digits()
     pixels = pixels[rng.permutation(len(pixels))[: n + QUERIES]]
     rows = np.maximum((pixels - pixels.mean(0)) @ rng.standard_normal((64, RANDOM_FEATURES)), 0.0)
     return Linearization(rows[:n], rng.standard_normal(n), np.ones(n), 0.0, rows[n:])

@@ -1,6 +1,7 @@
 """Is the a-priori law right everywhere? A wide grid of settings, fixed beforehand, and its verdict.
 
-`python -m simulations.studies.laws.rank_grid --results OUT` prints the verdict on what `python -m simulations run rank_grid` stored.
+`python -m simulations.studies.laws.rank_grid --results OUT` prints the verdict on what
+`python -m simulations run rank_grid` stored.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from simulations.engine.study import Params, Rows, Study
 from simulations.studies.laws.rank_law import MEASURES, draw, law_row
 from trak_theory.laws.rank_law import rank_law_of
 from trak_theory.laws.state_evolution import state_evolution
+from trak_theory.numerics.estimate import mean
 
 CELLS, REPLICATES = 48, 8
 LOSSES = ("logistic", "squared", "huber", "poisson")
@@ -123,15 +125,15 @@ def compare(frame: pd.DataFrame) -> pd.DataFrame:
     for setting, cell in frame.groupby(keys, sort=False):
         data, law = cell[cell["part"] == "data"], cell[cell["part"] == "law"].iloc[0]
         for measure in MEASURES:
-            values = data[measure]
+            found = mean(data[measure])
             rows.append(
                 {
                     **dict(zip(keys, setting, strict=True)),
                     "measure": measure,
-                    "mean": values.mean(),
-                    "se": values.std(ddof=1) / np.sqrt(len(values)),
+                    "mean": found.value,
+                    "se": found.se,
                     "law": law[measure],
-                    "data_sets": len(values),
+                    "data_sets": len(data),
                     "outlier": data["outlier"].max(),
                     "warnings": law["warnings"],
                 }

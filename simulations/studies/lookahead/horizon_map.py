@@ -7,7 +7,8 @@ from typing import Any
 from numpy.random import Generator
 
 from simulations.engine.study import Params, Rows, Study, grid
-from simulations.workloads.selection_tasks import KEEP, Setting, setting
+from simulations.workloads.selection_setting import KEEP, Setting
+from simulations.workloads.selection_tasks import setting
 from trak_theory.trajectory import AdamW, Task
 
 DECAY = 0.01
@@ -48,7 +49,7 @@ STUDY = Study(
     summary="The look-ahead horizon that pays at each learning rate, K*(η), with paired intervals.",
     run=run,
     quick=grid(
-        setting=["digits_wrong_labels"], steps=[60], longest=[16], learning_rate=[1e-3, 3e-3, 1e-2], replicate=range(4)
+        setting=["digits_wrong_labels"], steps=[60], longest=[16], learning_rate=[1e-3, 3e-3, 1e-2], replicate=range(3)
     ),
     full=[
         *grid(

@@ -1,4 +1,4 @@
-"""How well look-ahead scores rank samples: by their effect K steps later, and by their effect on the end of the run."""
+"""Rank fidelity of look-ahead scores: to effects K steps later, and to effects on the end of the run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from simulations.engine.study import Params, Rows, Study, grid
-from simulations.workloads.selection_tasks import BATCH, setting
+from simulations.workloads.selection_setting import BATCH
+from simulations.workloads.selection_tasks import setting
 from trak_theory.numerics.agreement import spearman
 from trak_theory.trajectory import AdamW, Query, Run, lookahead, loss_query, retrain_without, train
 from trak_theory.trajectory.selection.lookahead import segment
@@ -72,7 +73,7 @@ STUDY = Study(
     name="lookahead_fidelity",
     summary="Rank fidelity of K-step look-ahead scores, to their own read-out and to the end of the run.",
     run=run,
-    quick=grid(setting=["digits_wrong_labels"], learning_rate=RATES[1:], replicate=range(2)),
+    quick=grid(setting=["digits_wrong_labels"], learning_rate=RATES[1:], replicate=range(4)),
     full=grid(setting=["digits_wrong_labels", "digits_domains"], learning_rate=RATES, replicate=range(10)),
     seconds=0.7,
 )

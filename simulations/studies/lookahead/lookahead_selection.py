@@ -1,4 +1,4 @@
-"""What selecting data gains: every policy against random selection, at equal steps and at equal compute."""
+"""Gain of data selection: every policy against random selection, at equal steps and at equal compute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from numpy.random import Generator
 
 from simulations.engine.study import Params, Rows, Study, grid
-from simulations.workloads.selection_tasks import BATCH, KEEP, Setting, setting
+from simulations.workloads.selection_setting import BATCH, KEEP, Setting
+from simulations.workloads.selection_tasks import setting
 from trak_theory.trajectory import AdamW, Optimizer, Selection, Task, select
 
 DECAY = 0.01
@@ -88,7 +89,7 @@ STUDY = Study(
     name="lookahead_selection",
     summary="What selecting by K-step look-ahead gains over random selection, in test loss and accuracy.",
     run=run,
-    quick=grid(setting=["digits_wrong_labels"], learning_rate=[3e-3, 1e-2], replicate=range(8)),
+    quick=grid(setting=["digits_wrong_labels"], learning_rate=[3e-3, 1e-2], replicate=range(4)),
     full=[
         *grid(setting=["digits_wrong_labels", "digits_domains"], learning_rate=RATES, replicate=range(8)),
         *grid(setting=["mnist_wrong_labels"], learning_rate=RATES[1:], replicate=range(5)),

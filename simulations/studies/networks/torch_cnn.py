@@ -54,7 +54,7 @@ STUDY = Study(
     name="torch_cnn",
     summary="What the theory says of a convolutional network that torch trained, along the run and at its end.",
     run=run,
-    quick=[*_trajectories("small", 40, 3), *_attributions(120, 60, 24, 16, 1)],
+    quick=[*_trajectories("small", 40, 2), *_attributions(120, 60, 24, 16, 2)],
     full=[
         *_trajectories("small", 40, 6),
         *_trajectories("large", 60, 5),

@@ -13,6 +13,7 @@ from simulations.workloads.digits_mlp import PAPER_RECIPE, digits_network
 from trak_theory import Linearization, agreement, influence, project
 from trak_theory.attribution import trak_kernel
 from trak_theory.auditing.audit import audit
+from trak_theory.numerics.estimate import mean
 from trak_theory.projection.matrices import projection_matrix
 from trak_theory.retraining.ridge_rule import TrainingRecipe
 
@@ -49,8 +50,8 @@ def run(params: Params, rng: Generator) -> Rows:
         {
             "measure": measure,
             "predicted": predicted,
-            "measured": float(np.mean(values)),
-            "measured_se": float(np.std(values, ddof=1) / np.sqrt(draws)) if len(values) > 1 else None,
+            "measured": mean(values).value,
+            "measured_se": mean(values).se if len(values) > 1 else None,
         }
         for measure, (predicted, values) in measured.items()
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.random import Generator
 
 from simulations.engine.study import Params, Rows, Study, grid
@@ -10,6 +9,7 @@ from simulations.studies.laws.projection_law import network_gradients
 from simulations.workloads.digits_mlp import PAPER_RECIPE
 from trak_theory import agreement, trak
 from trak_theory.auditing.planning import plan_projection
+from trak_theory.numerics.estimate import mean
 from trak_theory.retraining.restored import restored_influence
 from trak_theory.retraining.ridge_rule import TrainingRecipe
 
@@ -44,8 +44,8 @@ def run(params: Params, rng: Generator) -> Rows:
                     "ensemble": choice.ensemble,
                     "ridge": ridge,
                     "predicted": choice.kendall if name == "best ridge" else None,
-                    "simulated": float(np.mean(found)),
-                    "simulated_se": float(np.std(found, ddof=1) / np.sqrt(draws)),
+                    "simulated": mean(found).value,
+                    "simulated_se": mean(found).se,
                     "limit": plan.limit,
                     "best": choice == plan.best,
                 }
@@ -57,7 +57,7 @@ STUDY = Study(
     name="plan",
     summary="For a budget k·J, the predicted Kendall of every k is what TRAK reaches, and the best k is the best.",
     run=run,
-    quick=grid(n=[150], budget=[160], draws=[4]),
-    full=[*grid(n=[150], budget=[160], draws=[4]), *grid(n=[300], budget=[160, 480], draws=[8])],
+    quick=grid(n=[150], budget=[160], draws=[12]),
+    full=[*grid(n=[150], budget=[160], draws=[12]), *grid(n=[300], budget=[160, 480], draws=[8])],
     seconds=lambda params: 0.6 if params["n"] == 150 else 2.5,
 )

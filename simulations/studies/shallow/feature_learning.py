@@ -1,4 +1,4 @@
-"""When does a network become its kernel machine: along output scale, initial scale and width, and where it does not?"""
+"""Distance of a network from its kernel machine, along output scale, initial scale and width."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How wrong is the kernel machine of a two-layer network, against every other rung, and can its error be foretold?"""
+"""Error of the kernel machine of a two-layer network beside that of every other rung, and its prediction."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ LOADERS: dict[str, tuple[Callable[[], tuple[Array, Array]], str]] = {
 
 
 def run(params: Params, rng: Generator) -> Rows:
-    """One network: every rung, the foretold linearisation error, the certified bound, and the basins."""
+    """One network: every rung, the predicted linearisation error, the certified bound, and the basins."""
     splitting, starting, projecting, choosing = rng.spawn(4)
     problem = network_problem(str(params["data"]), n=int(params["n"]), noise=float(params["noise"]), rng=splitting)
     model = problem.model(width=int(params["width"]), ridge=float(params["ridge"]))
@@ -161,26 +161,26 @@ def _rungs(fit: ShallowFit, queries: Queries, climb: ShallowLadder) -> list[dict
 
 
 def _prediction(fit: ShallowFit, queries: Queries, climb: ShallowLadder) -> dict[str, Any]:
-    """The foretold error of the kernel machine against the true one, and the trivial predictors of its size."""
+    """The predicted error of the kernel machine against the true one, and the trivial predictors of its size."""
     machine = climb.rungs["kernel machine"]
     error = climb.rungs["exact"] - machine
-    foretold = predict_linearisation_error(fit, queries)
-    kept = foretold.trusted & np.isfinite(error).all(1)
+    prediction = predict_linearisation_error(fit, queries)
+    kept = prediction.trusted & np.isfinite(error).all(1)
     block = linearize(fit, queries)
     leverage = block.lin.leverage.reshape(-1, block.classes).sum(1)[kept]
-    columns = [np.abs(array[kept]).T for array in (error, foretold.total, machine)]
+    columns = [np.abs(array[kept]).T for array in (error, prediction.total, machine)]
     partial = [partial_spearman(e, f, (m, leverage)) for e, f, m in zip(*columns, strict=True)]
     influence = [spearmanr(e, m).statistic for e, _, m in zip(*columns, strict=True)]
     high = [spearmanr(e, leverage).statistic for e in columns[0]]
     return {
-        "trusted": float(np.mean(foretold.trusted)),
+        "trusted": float(np.mean(prediction.trusted)),
         "trusted_error": float(np.sum(error[kept] ** 2) / np.nansum(error**2)),
-        "indefinite": float(np.mean(np.isnan(foretold.ratio))),
+        "indefinite": float(np.mean(np.isnan(prediction.ratio))),
         "partial_spearman": float(np.mean(partial)),
         "spearman_influence": float(np.mean(influence)),
         "spearman_leverage": float(np.mean(high)),
-        **agreement(error[kept], foretold.total[kept]).row(),
-        "kendall_all": float(agreement(error, foretold.total).kendall),
+        **agreement(error[kept], prediction.total[kept]).row(),
+        "kendall_all": float(agreement(error, prediction.total).kendall),
     }
 
 
@@ -227,7 +227,7 @@ def cells(replicates: int) -> list[Params]:
 
 STUDY = Study(
     name="linearisation",
-    summary="How wrong is the kernel machine of a two-layer network, and can its error be foretold?",
+    summary="How wrong is the kernel machine of a two-layer network, and can its error be predicted?",
     run=run,
     quick=cells(1),
     full=cells(6) + grid(data=["teacher"], n=[500], width=[32], ridge=[5.0], noise=[0.3], replicate=range(2)),

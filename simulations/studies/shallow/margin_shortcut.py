@@ -1,4 +1,4 @@
-"""What TRAK's scalar margin costs against the full block of a softmax's outputs."""
+"""Cost of TRAK's scalar margin against the full block of a softmax's outputs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from simulations.workloads.digits_mlp import (
     random_subsets,
 )
 from trak_theory import Linearization, influence, unit_curvature
+from trak_theory.numerics.estimate import mean
 from trak_theory.retraining.ridge_rule import TrainingRecipe, ridge_rule
 from trak_theory.shallow import BlockLinearization, block_influence, block_linearization, leave_one_out, shallow_ladder
 from trak_theory.shallow.rungs import Output
@@ -74,8 +75,8 @@ def _datamodels(params: Params, rng: Generator) -> Rows:
                     "output": output,
                     "factor": float(factor),
                     "kernel_ridge": float(factor * rule.curvature_weighted),
-                    "lds": float(scores.mean()),
-                    "lds_se": float(scores.std(ddof=1) / np.sqrt(len(scores))),
+                    "lds": mean(scores).value,
+                    "lds_se": mean(scores).se,
                 }
             )
     return rows
@@ -88,7 +89,7 @@ def _margin(lin: Linearization, ridge: float) -> Array:
 def _block(digits: DigitsNetwork, ridge: float) -> BlockLinearization:
     p = digits.probabilities
     return block_linearization(
-        digits.network.jacobian(digits.inputs),
+        digits.jacobian,
         digits.block_residual,
         np.eye(p.shape[1]) * p[:, :, None] - p[:, :, None] * p[:, None, :],
         ridge=ridge,
@@ -96,21 +97,21 @@ def _block(digits: DigitsNetwork, ridge: float) -> BlockLinearization:
     )
 
 
-def cells(replicates: int, sizes: list[tuple[int, int]]) -> list[Params]:
+def cells(replicates: int, sizes: list[tuple[int, int]], exact: int) -> list[Params]:
     leave: dict[str, Any] = {"truth": ["leave-one-out"], "n": [120], "width": [8], "ridge": [0.5, 2.0, 8.0]}
     scores: list[Params] = [
         {"truth": "datamodels", "n": n, "width": width, "ridge": 0.0, "replicate": r}
         for n, width in sizes
         for r in range(replicates)
     ]
-    return scores + grid(**leave, replicate=range(replicates))
+    return scores + grid(**leave, replicate=range(exact))
 
 
 STUDY = Study(
     name="margin_shortcut",
-    summary="What TRAK's scalar margin costs against the full block of a softmax's outputs.",
+    summary="Cost of TRAK's scalar margin against the full block of a softmax's outputs.",
     run=run,
-    quick=cells(2, [(300, 16)]),
-    full=cells(6, [(300, 16), (600, 16), (600, 32)]),
+    quick=cells(3, [(300, 16)], exact=1),
+    full=cells(6, [(300, 16), (600, 16), (600, 32)], exact=6),
     seconds=lambda params: 40 if params["n"] == 600 else 5,
 )

@@ -1,4 +1,4 @@
-"""What was tried where no estimate holds, large learning rates and long runs, at the cost of twenty retrainings."""
+"""Attempts where no estimate holds, large learning rates and long runs, at the cost of twenty retrainings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where trajectory influence stops holding: learning rate against number of steps, family by family."""
+"""Limits of trajectory influence: learning rate against number of steps, family by family."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ STUDY = Study(
     name="learning_rate_and_length",
     summary="The error of trajectory influence grows with the learning rate and with the number of steps.",
     run=run,
-    quick=grid(family=["digits"], steps=[20, 60, 180], learning_rate=RATES, replicate=range(2)),
+    quick=[
+        *grid(family=["digits"], steps=[60], learning_rate=RATES, replicate=range(4)),
+        *grid(family=["digits"], steps=[20, 180], learning_rate=[1e-2], replicate=range(4)),
+    ],
     full=grid(
         family=["digits", "digits_deep", "digits_linear", "breast_cancer", "mnist"],
         steps=[20, 60, 180, 540],

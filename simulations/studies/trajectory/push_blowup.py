@@ -1,4 +1,4 @@
-"""How an exact one-step push blows up on a young second moment, and how many frozen steps heal it."""
+"""Blow-up of an exact one-step push on a young second moment, and the frozen steps that repair it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ CANCELLATIONS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 
 STUDY = Study(
     name="push_blowup",
-    summary="Exact pushes blow up where batch gradients cancel in a young v; frozen steps heal it.",
+    summary="Exact pushes blow up where batch gradients cancel in a young v; frozen steps repair it.",
     run=run,
     quick=grid(cancelling=[1, 2, 3], cancellation=CANCELLATIONS, replicate=range(5)),
     full=grid(cancelling=[1, 2, 3, 5], cancellation=CANCELLATIONS, replicate=range(50)),

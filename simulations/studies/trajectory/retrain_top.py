@@ -1,4 +1,4 @@
-"""What a few retrainings buy where no estimate holds: of the largest, the least certain, or random samples."""
+"""Gain of a few retrainings where no estimate holds: of the largest, the least certain, or random samples."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ STUDY = Study(
     name="retrain_top",
     summary="At large learning rates retraining the top tenth repairs much of the error; random retrainings do not.",
     run=run,
-    quick=grid(learning_rate=[1e-2, 3e-2], estimator=["frozen-push"], replicate=range(5)),
+    quick=grid(learning_rate=[1e-2, 3e-2], estimator=["frozen-push"], replicate=range(8)),
     full=grid(learning_rate=[1e-2, 3e-2], estimator=["first-order", "two-step", "frozen-push"], replicate=range(20)),
     seconds=0.5,
 )

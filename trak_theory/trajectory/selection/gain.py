@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
+from trak_theory.numerics.estimate import mean
+
 LEVEL = 0.95
 
 
@@ -40,6 +42,6 @@ def paired_gain(losses: Any, reference: Any, *, comparisons: int = 1) -> Gain:
     differences = differences[~np.isnan(differences)]
     if differences.size < 2:
         raise ValueError(f"a paired interval needs at least 2 replicates, got {differences.size}")
-    mean, se = float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(differences.size))
-    width = float(stdtrit(differences.size - 1, 1 - (1 - LEVEL) / (2 * comparisons))) * se
-    return Gain(mean, se, mean - width, mean + width, differences.size)
+    gain = mean(differences)
+    width = float(stdtrit(differences.size - 1, 1 - (1 - LEVEL) / (2 * comparisons))) * gain.se
+    return Gain(gain.value, gain.se, gain.value - width, gain.value + width, differences.size)

@@ -13,7 +13,7 @@ from numpy import ndarray as Array
 
 from trak_theory.trajectory.convention import Convention
 from trak_theory.trajectory.query import as_numpy
-from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.run import Run, batch_weights
 from trak_theory.trajectory.sweep.adjoint import Adjoint
 from trak_theory.trajectory.sweep.blocks import blocks
 from trak_theory.trajectory.sweep.push import Estimator, Moment, push
@@ -21,22 +21,23 @@ from trak_theory.trajectory.sweep.push import Estimator, Moment, push
 
 @dataclass(frozen=True, eq=False)
 class Removals:
-    """samples (b,), which step t's batch holds `counts` (b,) times; at most `at_once` per-sample gradients are held."""
+    """samples (b,), which weigh `weights` (b,) in step t's batch; at most `at_once` per-sample gradients are held."""
 
     run: Run
     t: int
     here: Moment
     convention: Convention
     samples: Array
-    counts: Array
+    weights: Array
     at_once: int
 
     @classmethod
     def of_batch(cls, run: Run, t: int, here: Moment, convention: Convention, at_once: int) -> Removals:
         batch = run.batches[t]
-        samples, counts = np.unique(batch, return_counts=True)
-        convention.refuse_empty(t, batch, len(batch) - counts.max(), f"sample {samples[counts.argmax()]}")
-        return cls(run, t, here, convention, samples, counts, at_once)
+        samples, where = np.unique(batch, return_inverse=True)
+        weights = np.bincount(where, batch_weights(run.objective, batch))
+        convention.refuse_empty(t, batch, weights.sum() - weights.max(), f"sample {samples[weights.argmax()]}")
+        return cls(run, t, here, convention, samples, weights, at_once)
 
     def linear(self, slope: Any) -> Array:
         """−⟨ḡ, ξ_i⟩ (b, k) for ḡ (k, p)."""
@@ -46,14 +47,18 @@ class Removals:
         """−⟨x̄_{t+1}, δx_{t+1}⟩ − …, (b, rows), for the adjoint's first `frozen` frozen steps."""
         return np.concatenate([self._exact(part, estimator, adjoint, rows, frozen) for part in self._parts])
 
-    def write_in(self, part: slice, gradient: Any, samples: Any) -> Any:
+    def perturbation(self, part: slice, gradient: Any, samples: Any) -> Any:
         """ξ_i of a part of the samples, from g and their ∇ℓ_i, or any linear function of both."""
-        counts = array_namespace(gradient).asarray(self.counts[part], dtype=gradient.dtype, device=device(gradient))
-        return self.convention.write_in(gradient, samples, counts, len(self.run.batches[self.t]))
+        weights = array_namespace(gradient).asarray(self.weights[part], dtype=gradient.dtype, device=device(gradient))
+        return self.convention.gradient_perturbation(gradient, samples, weights, self._total)
+
+    @cached_property
+    def _total(self) -> float:
+        return float(batch_weights(self.run.objective, self.run.batches[self.t]).sum())
 
     def xi(self, part: slice, gradients: Any) -> Callable[[slice], Any]:
         """Block of coordinates ↦ ξ (b, block), from ∇ℓ_i (b, p)."""
-        return lambda block: self.write_in(part, self.here.gradient[block], gradients[:, block])
+        return lambda block: self.perturbation(part, self.here.gradient[block], gradients[:, block])
 
     def gradients(self, part: slice) -> Any:
         """∇ℓ_i (b, p) of a part of the samples."""
@@ -69,7 +74,7 @@ class Removals:
 
     def _linear(self, part: slice, slope: Any) -> Array:
         gradients = self._held if self.at_once >= len(self.samples) else self.gradients(part)
-        return -as_numpy(self.write_in(part, slope @ self.here.gradient, gradients @ slope.T))
+        return -as_numpy(self.perturbation(part, slope @ self.here.gradient, gradients @ slope.T))
 
     def _exact(self, part: slice, estimator: Estimator, adjoint: Adjoint, rows: slice, frozen: int) -> Array:
         gradients = self.gradients(part)

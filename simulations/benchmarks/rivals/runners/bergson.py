@@ -9,8 +9,8 @@ from typing import Any
 from numpy import ndarray as Array
 
 from simulations.benchmarks.rivals.contract import serve
-from simulations.benchmarks.rivals.runners.torch_network import torch
-from simulations.benchmarks.rivals.runners.torch_run import data, start
+from simulations.benchmarks.rivals.runners.shared.torch_network import torch
+from simulations.benchmarks.rivals.runners.shared.torch_run import data, start
 
 magic: Any = import_module("bergson.magic.trainer")
 torchopt: Any = import_module("torchopt")
@@ -29,7 +29,7 @@ class Weighted(torch.nn.Module):
 
 
 class Stream:
-    """What the trainer reads: batch t with the weights of its samples, one weight per sample whatever the epoch."""
+    """Batches for the trainer: batch t with the weights of its samples, one weight per sample whatever the epoch."""
 
     def __init__(self, inputs: Any, labels: Any, batches: Any) -> None:
         self.inputs, self.labels, self.batches = inputs, labels, batches

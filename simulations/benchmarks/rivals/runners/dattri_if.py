@@ -8,7 +8,7 @@ from typing import Any
 from numpy import ndarray as Array
 
 from simulations.benchmarks.rivals.contract import serve
-from simulations.benchmarks.rivals.runners.torch_network import loaders, margins, network, torch
+from simulations.benchmarks.rivals.runners.shared.torch_network import loaders, margins, network, torch
 
 algorithm: Any = import_module("dattri.algorithm")
 task: Any = import_module("dattri.task")

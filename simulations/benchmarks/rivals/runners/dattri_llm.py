@@ -11,8 +11,8 @@ import numpy as np
 from numpy import ndarray as Array
 
 from simulations.benchmarks.rivals.contract import serve
-from simulations.benchmarks.rivals.runners.torch_network import torch
-from simulations.benchmarks.rivals.runners.torch_run import data, start
+from simulations.benchmarks.rivals.runners.shared.torch_network import torch
+from simulations.benchmarks.rivals.runners.shared.torch_run import data, start
 
 package: Any = import_module("dattri_llm")
 callbacks: Any = import_module("dattri_llm.gradient.callbacks")

@@ -9,7 +9,7 @@ from typing import Any
 from numpy import ndarray as Array
 
 from simulations.benchmarks.rivals.contract import serve
-from simulations.benchmarks.rivals.runners.torch_network import loaders, margins, network, torch
+from simulations.benchmarks.rivals.runners.shared.torch_network import loaders, margins, network, torch
 
 analyzer: Any = import_module("kronfluence.analyzer")
 arguments: Any = import_module("kronfluence.arguments")

@@ -10,8 +10,8 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from simulations.benchmarks.rivals.contract import serve
-from simulations.benchmarks.rivals.runners.scoring import Block, Training, scores
-from simulations.benchmarks.rivals.runners.torch_network import network
+from simulations.benchmarks.rivals.runners.shared.scoring import Block, Training, scores
+from simulations.benchmarks.rivals.runners.shared.torch_network import network
 from trak_theory import Linearization
 from trak_theory.torch_bridge.features import MARGIN, linearize, softmax_block
 from trak_theory.torch_bridge.sketch import NormalSketch

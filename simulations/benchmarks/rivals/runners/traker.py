@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from simulations.benchmarks.rivals.contract import serve
-from simulations.benchmarks.rivals.runners.torch_network import loaders, network, torch
+from simulations.benchmarks.rivals.runners.shared.torch_network import loaders, network, torch
 
 trak: Any = import_module("trak")
 projectors: Any = import_module("trak.projectors")

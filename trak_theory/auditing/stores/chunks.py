@@ -1,0 +1,42 @@
+"""Rows that a package wrote in several files, and scores that it left to the user to save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy import ndarray as Array
+
+from trak_theory.auditing.stores.files import read_npy
+from trak_theory.auditing.stores.values import checked_rows
+from trak_theory.errors import StoreError
+
+SCORES = "scores.npy"
+
+
+def joined(parts: list[Array]) -> Array:
+    """The rows of all parts: the file itself where there is one, a copy in memory otherwise."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def mean_eigenvalues(rows: Array, blocks: tuple[int, ...]) -> tuple[float, ...]:
+    """tr X_bᵀX_b/k_b of each block of columns, in one pass over the rows."""
+    edges = np.concatenate([[0], np.cumsum(blocks)[:-1]]).astype(int)
+    squares = np.zeros(rows.shape[1])
+    step = max(1, 2**22 // rows.shape[1])
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step].astype(np.float64)
+        squares += np.einsum("ij,ij->j", block, block)
+    return tuple(float(trace) for trace in np.add.reduceat(squares, edges) / np.array(blocks))
+
+
+def scores_beside(path: Path, n: int) -> tuple[Array | None, dict[str, str]]:
+    """(n, q) scores saved by the user in the package's folder, or what is missing."""
+    file = path / SCORES
+    if not file.exists():
+        return None, {"scores": f"{SCORES} in this folder, (n, q): the package returns them and stores none"}
+    scores = read_npy(file)
+    if scores.ndim != 2 or len(scores) != n:
+        raise StoreError(f"{file}: shape {scores.shape}, expected (n, q) with n = {n}")
+    checked_rows(file, scores)
+    return scores, {}

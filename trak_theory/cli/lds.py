@@ -1,0 +1,107 @@
+"""trak-theory lds: the linear datamodelling score of scores on disk, with its error and its ceilings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from numpy import ndarray as Array
+
+if TYPE_CHECKING:
+    from trak_theory.retraining import Lds, OverQueries
+
+REQUIRED, OPTIONAL = ("scores", "subsets", "outputs"), ("replicates", "other")
+PADDING = -1
+FILES_HELP = (
+    "One .npz file, or .npy files named after their arrays: scores (n, q), presence sign; subsets (B, m), indices, "
+    f"shorter rows filled up with {PADDING}, or a mask (B, n); outputs (B, q) after training on each subset; "
+    "optionally replicates (R, B, q), more trainings on the same subsets, and other (n, q), scores to compare with."
+)
+
+
+def lds(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=FILES_HELP)],
+    level: Annotated[float, typer.Option(help="Of the confidence intervals.")] = 0.95,
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON, per query too.")] = False,
+) -> None:
+    """Linear datamodelling score: its error over subsets and queries, and the ceilings to read it against.
+
+    Exit status 2 when the input cannot be used.
+    """
+    from trak_theory.retraining import compare
+    from trak_theory.retraining import lds as score
+
+    try:
+        arrays = read_files(files)
+        other, rows = arrays.pop("other", None), subset_rows(arrays["subsets"])
+        found = score(arrays["scores"], rows, arrays["outputs"], replicates=arrays.get("replicates"))
+        gap = None if other is None else compare(arrays["scores"], other, rows, arrays["outputs"])
+        typer.echo(json.dumps(as_dict(found, gap, level), indent=2) if as_json else as_text(found, gap, level))
+    except (OSError, ValueError, TypeError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def read_files(files: list[Path]) -> dict[str, Array]:
+    """The arrays of one .npz file, or of .npy files by their names."""
+    from trak_theory.auditing.stores.archive import read_arrays
+
+    if len(files) == 1 and files[0].suffix != ".npy":
+        return read_arrays(files[0], required=REQUIRED, optional=OPTIONAL)
+    wrong = [str(file) for file in files if file.suffix != ".npy" or file.stem not in REQUIRED + OPTIONAL]
+    if wrong:
+        raise ValueError(f"{wrong} are not known; the .npy files are {REQUIRED + OPTIONAL}")
+    missing = sorted(set(REQUIRED) - {file.stem for file in files})
+    if missing:
+        raise ValueError(f"there is no .npy file of {missing}")
+    return {file.stem: np.load(file, allow_pickle=False) for file in files}
+
+
+def subset_rows(subsets: Array) -> list[Array]:
+    """Index arrays from padded rows or from a mask."""
+    if subsets.ndim != 2:
+        raise ValueError(f"subsets must have 2 axes, got shape {subsets.shape}")
+    if subsets.dtype == bool:
+        return [np.flatnonzero(row) for row in subsets]
+    return [row[row != PADDING] for row in subsets]
+
+
+def estimates(found: Lds, gap: OverQueries | None) -> dict[str, Any]:
+    """Those numbers that there are, by name."""
+    every = {
+        "LDS": found.estimate,
+        "ceiling by training noise": found.noise_ceiling,
+        "LDS / that ceiling": found.corrected,
+        "ceiling of sums over points": found.additive_ceiling,
+        "LDS less that of the other scores": None if gap is None else gap.estimate,
+    }
+    return {name: estimate for name, estimate in every.items() if estimate is not None}
+
+
+def as_text(found: Lds, gap: OverQueries | None, level: float) -> str:
+    estimate = found.estimate
+    lines = [f"{estimate.subsets} subsets, {estimate.queries} queries; ± one standard error over both"]
+    for name, one in estimates(found, gap).items():
+        low, high = one.interval(level)
+        lines.append(f"{name:<34} {one.value:6.3f} ± {one.se:.3f}   {level:.0%} [{low:.3f}, {high:.3f}]")
+    low, high = found.interval(level, over="subsets")
+    lines.append(
+        f"for these queries alone            {found.mean:6.3f} ± {estimate.subset_se:.3f}   "
+        f"{level:.0%} [{low:.3f}, {high:.3f}]; half that error takes {4 * estimate.subsets} subsets"
+    )
+    lines += [f"query {query}: no LDS, {reason}" for query, reason in found.undefined.items()]
+    return "\n".join(lines)
+
+
+def as_dict(found: Lds, gap: OverQueries | None, level: float) -> dict[str, Any]:
+    numbers = {
+        name: {"value": one.value, "bias": one.bias, "se": one.se, "interval": one.interval(level)}
+        for name, one in estimates(found, gap).items()
+    }
+    per_query = [None if np.isnan(value) else value for value in found.per_query.tolist()]
+    return {"level": level, **numbers, "per_query": per_query, "undefined": found.undefined}

@@ -1,0 +1,119 @@
+"""What torch.optim did at every step, as an optimiser of the trajectory code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy import ndarray as Array
+from torch import Tensor
+
+from trak_theory.errors import UnsupportedError
+from trak_theory.torch_bridge.module import FlatModule
+from trak_theory.trajectory.optimizer.recipes import Optimizer, from_torch
+from trak_theory.trajectory.optimizer.steps import State, StepMap
+
+KINDS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+
+
+@dataclass(frozen=True)
+class RecordedOptimizer(Optimizer):
+    """One recipe per step, read off the parameter groups; `taken` steps had been made before the first."""
+
+    per_group: ClassVar[frozenset[str]] = frozenset()
+
+    recipes: Sequence[Optimizer]
+    taken: int = 0
+
+    @property
+    def slots(self) -> int:
+        return self.recipes[0].slots
+
+    def at(self, t: int, theta: Any) -> StepMap:
+        return self.recipes[t].at(t + self.taken, theta)
+
+    def plain(self) -> Optimizer:
+        return replace(self, recipes=[recipe.plain() for recipe in self.recipes])
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, model: FlatModule) -> None:
+    """Refuse an optimiser that is not covered, or whose parameters are not θ's."""
+    if type(optimizer) not in KINDS:
+        raise UnsupportedError(
+            f"{type(optimizer).__module__}.{type(optimizer).__qualname__} is not covered; use torch.optim.SGD, Adam or "
+            "AdamW"
+        )
+    names = {id(value): name for name, value in model.parameters.items()}
+    held = {id(value) for group in optimizer.param_groups for value in group["params"] if value.requires_grad}
+    missing = [name for key, name in names.items() if key not in held]
+    if missing:
+        raise UnsupportedError(
+            f"parameter {missing[0]!r} of the objective is not in the optimiser; freeze it with requires_grad_(False) "
+            "before both are built, or add it to the optimiser"
+        )
+    if held - set(names):
+        raise UnsupportedError(
+            f"the optimiser holds {len(held - set(names))} parameters that are not the objective's; give both the same"
+        )
+
+
+def recipe(optimizer: torch.optim.Optimizer, model: FlatModule, clip_norm: float | None) -> Optimizer:
+    """The optimiser as it stands: `from_torch` of its parameter groups."""
+    places = {id(value): model.places[name] for name, value in model.parameters.items()}
+    groups = []
+    for group in optimizer.param_groups:
+        own = [places[id(value)] for value in group["params"] if value.requires_grad]  # torch skips the others
+        if not own:  # the Trainer makes a group without decay even where nothing is in it, as under LoRA
+            continue
+        # Schedulers keep notes of their own beside the optimiser's settings.
+        settings = {name: _number(value) for name, value in group.items() if name in optimizer.defaults}
+        groups.append((_coordinates(tuple((place.start, place.stop) for place in own)), settings))
+    return from_torch(type(optimizer).__name__, groups, clip_norm=clip_norm)
+
+
+@lru_cache(maxsize=64)
+def _coordinates(places: tuple[tuple[int, int], ...]) -> Array:
+    """The coordinates of some parameters in θ: one array for all steps, which recipes must not write to."""
+    coordinates = np.concatenate([np.arange(*place) for place in places])
+    coordinates.flags.writeable = False
+    return coordinates
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def slot_names(optimizer: torch.optim.Optimizer, slots: int) -> tuple[str, ...]:
+    if isinstance(optimizer, torch.optim.SGD):
+        return ("momentum_buffer",)[:slots]
+    return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[:slots]
+
+
+def state(optimizer: torch.optim.Optimizer, model: FlatModule, slots: int) -> State:
+    """x = (θ, *slots) as torch holds it; what it has not made yet is 0."""
+
+    def flat(name: str) -> Tensor:
+        parts = [_held(optimizer.state, value, name) for value in model.parameters.values()]
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    return (model.theta(), *(flat(name) for name in slot_names(optimizer, slots)))
+
+
+def _held(states: Mapping[Any, Any], value: Tensor, name: str) -> Tensor:
+    held = states.get(value, {}).get(name)
+    return torch.zeros_like(value) if held is None else held.detach()
+
+
+def steps_taken(optimizer: torch.optim.Optimizer, model: FlatModule) -> int:
+    """Updates made so far; for SGD only whether there was one."""
+    counts = set()
+    for value in model.parameters.values():
+        own = optimizer.state.get(value, {})
+        counts.add(int(own["step"]) if "step" in own else int(own.get("momentum_buffer") is not None))
+    if len(counts) > 1 and not isinstance(optimizer, torch.optim.SGD):
+        raise UnsupportedError(f"the parameters have been updated {sorted(counts)} times: their step counts differ")
+    return max(counts)
