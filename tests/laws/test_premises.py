@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from trak_theory import GLM, Linearization, agreement, newton, projection_law, projection_matrix, rank_law, trak
+from trak_theory import (
+    GLM,
+    Linearization,
+    agreement,
+    conditional_rank_law,
+    newton,
+    projection_law,
+    projection_matrix,
+    rank_law,
+    trak,
+)
 from trak_theory.laws.gaussian_pair import ScoreLaw, Sharing
 from trak_theory.laws.premises import row_premises
 from trak_theory.laws.rank_law import Overlaps
@@ -155,8 +165,8 @@ def test_rank_measures_with_sharing_are_those_of_draws():
         ({"kind": "sparse", "density": 0.0}, r"in \(0, 1\], got 0.0"),
         ({"kind": "sparse", "density": 0.02}, "a row has 3 non-zero entries and a column 6"),
         ({"kind": "sparse", "density": 0.1, "scales": np.ones(3)}, "no spectrum, no scales"),
-        ({"density": 0.1}, "no meaning for Gaussian rows"),
-        ({"kind": "binary"}, "unknown kind of rows 'binary'"),
+        ({"density": 0.1}, "rows of kind 'gaussian' with density 0.1"),
+        ({"kind": "binary"}, "rows of kind 'binary' with density None"),
     ],
 )
 def test_what_the_sparse_law_does_not_cover_is_refused(options, message):
@@ -227,3 +237,19 @@ def test_overlaps_share_their_diagonal_within_bounds():
     assert 0 < shared.estimate < shared.between < 1
     assert shared.truth == same.truth == same.estimate == same.between
     assert 0 < shared.truth < 1
+
+
+def test_the_conditional_law_holds_on_very_sparse_rows_some_of_them_zero():
+    """Kendall's τ_b leaves tied pairs out; so does the law."""
+    rng = np.random.default_rng(0)
+    rows, queries = sparse_rows(rng, (300, 60), 0.03), sparse_rows(rng, (20, 60), 0.03)
+    queries = queries[np.abs(queries).any(1)]
+    targets = (rng.random(300) < 1 / (1 + np.exp(-rows.sum(1)))).astype(float)
+    lin = GLM(rows, targets, loss="logistic", ridge=3.0).fit().linearize(queries)
+    assert (~rows.any(1)).mean() > 0.1
+    setting = {"k": 25, "ridge": 3.0}
+    found = [float(agreement(newton(lin), trak(lin, rng=rng, **setting)).kendall) for _ in range(20)]
+    law = conditional_rank_law(lin, **setting)
+    assert abs(np.mean(found) - law.kendall) < 4 * np.std(found) / np.sqrt(20) + 0.015
+    assert "countsketch" in conditional_rank_law(lin, kind="countsketch", **setting).warnings[0]
+    assert law.warnings == ()
