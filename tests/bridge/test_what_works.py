@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is an optional extra")
 
-from support.constructions.layers import LAYERS  # noqa: E402
-from support.constructions.loops import LOOPS  # noqa: E402
+from support.constructions.layer_cases import LAYERS  # noqa: E402
+from support.constructions.loop_cases import LOOPS  # noqa: E402
 from support.constructions.page import page  # noqa: E402
 from support.constructions.setup import N, derivative, loop  # noqa: E402
 from support.constructions.trainer import TRAINER  # noqa: E402

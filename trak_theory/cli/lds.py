@@ -49,7 +49,7 @@ def lds(
 
 def read_files(files: list[Path]) -> dict[str, Array]:
     """The arrays of one .npz file, or of .npy files by their names."""
-    from trak_theory.auditing.feature_file import read_arrays
+    from trak_theory.auditing.stores.archive import read_arrays
 
     if len(files) == 1 and files[0].suffix != ".npy":
         return read_arrays(files[0], required=REQUIRED, optional=OPTIONAL)

@@ -190,12 +190,12 @@ def _check_curvature(objective: TorchObjective, batch: Array) -> None:
 
 
 def _check_precision(objective: TorchObjective, batch: Array, theta: Tensor) -> None:
-    own, double = (mean_gradient(objective, at, batch).double() for at in (theta, theta.double()))
+    own, double = (mean_gradient(objective, at, batch[:1]).double() for at in (theta, theta.double()))
     off = _off(own - double, double)
     if off > PRECISION:
         raise UnsupportedError(
-            f"in {str(theta.dtype).removeprefix('torch.')} the gradient is {off:.2g} away from the one in float64: forward "
-            "computes in a lower precision inside (autocast, half, bfloat16); take that out"
+            f"in {str(theta.dtype).removeprefix('torch.')} the gradient is {off:.2g} away from the one in float64: "
+            "forward computes in a lower precision inside (autocast, half, bfloat16); take that out"
         )
 
 
