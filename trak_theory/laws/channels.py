@@ -158,7 +158,9 @@ def _poisson_mixture(y: Array, mean: Array, deviation: float, count: int) -> tup
     variance = max(deviation**2, 1e-300)
     mode = proximal(Poisson(), y, mean, variance).output
     width = (np.exp(mode) + 1.0 / variance) ** -0.5
-    nodes = np.linspace(-11.0, 11.0, 17 + min(count // 2, 40))
+    nodes = np.linspace(
+        -11.0, 11.0, 15 + min(int(max(1.0, deviation) * count / 3), 75)
+    )  # the left tail is as wide as s
     s = mode[:, None] + width[:, None] * nodes
     log_density = y[:, None] * s - np.exp(s) - (s - mean[:, None]) ** 2 / (2 * variance)
     log_density -= gammaln(y + 1.0)[:, None] + 0.5 * np.log(2 * np.pi * variance)
