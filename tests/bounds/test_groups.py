@@ -34,7 +34,7 @@ def ratios_on_hostile_problems(count, seed):
 
 def ratios(truth, group, queries, answer, g):
     try:
-        exact = truth.influence(group, queries, answer.coef[g])
+        exact = truth.influence(tuple(group.tolist()), queries, answer.coef[g])
     except NoUniqueMinimiserError:
         return [np.inf]
     errors = [abs(e - CONTEXT.mpf(float(i))) for e, i in zip(exact, answer.influence[g], strict=True)]

@@ -80,7 +80,7 @@ def projection_law(
         sd=np.abs(lin.residual)[:, None] * np.sqrt(variance),
         implicit_ridge=law.implicit_ridge,
         effective_dimension=law.effective_dimension,
-        diagnosis=law.diagnosis or _premise(lin.features, k, kind, spread),
+        diagnosis=law.diagnosis or sketch_premise(lin.features, k, kind),
         delocalisation=spread,
     )
 
@@ -91,12 +91,12 @@ def participation(rows: Array) -> Array:
     return np.divide(squares**2, fourths, out=np.ones(len(rows)), where=fourths > 0)
 
 
-def _premise(features: Array, k: int, kind: Sketch, spread: float) -> str:
+def sketch_premise(features: Array, k: int, kind: Sketch) -> str:
     """Why the law of normal projections may fail for a sketch of that kind; often nothing."""
     p, used = features.shape[1], int(np.count_nonzero(features.any(0)))
     if kind == "srht" and k > FILLED * p:
         return f"srht: k = {k} orthogonal columns of {p} vary less than independent ones; use k ≤ {p // 2}"
-    entries = min(ENTRIES_PER_ROW.get(kind, k), k)
+    entries, spread = min(ENTRIES_PER_ROW.get(kind, k), k), float(np.median(participation(features)))
     crowding, empty = k / (entries * spread), k * np.exp(-entries * used / k)
     if entries == k or (crowding <= CROWDED and empty <= EMPTY):
         return ""

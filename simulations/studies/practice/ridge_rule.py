@@ -34,6 +34,7 @@ RECIPES: dict[str, tuple[Optimizer, float]] = {
     "AdamW": (Optimizer((2e-3,) * 400, weight_decay=1e-2, batch_size=100, adam=True, decoupled=True), 0.5),
     "cosine schedule": (Optimizer(COSINE, weight_decay=1e-3, momentum=0.9, batch_size=100), 0.5),
     "quarter subsets": (PAPER_RECIPE, 0.25),
+    "interpolating": (Optimizer((0.2,) * 2000, momentum=0.9), 0.5),  # warned of; added afterwards
 }
 
 
