@@ -109,6 +109,11 @@ def test_negligible_columns_with_a_ridge_and_masks_that_hide_nothing_are_welcome
     assert np.allclose(fit.coef, np.r_[GLM(X, Y, ridge=1.0).fit().coef, 0.0])
 
 
+def test_an_offset_at_which_the_loss_overflows():
+    with pytest.raises(ConvergenceError, match=r"poisson loss overflows .* outputs up to 1e\+04: rescale the offset"):
+        GLM(X, LABELS, loss="poisson", offset=np.full(20, 1e4), ridge=1.0).fit()
+
+
 def test_columns_seen_only_where_the_loss_is_flat():
     features = np.column_stack([X, np.zeros(20)])
     features[4, 3] = 1.0

@@ -104,6 +104,11 @@ def minimise(objective: Objective, start: Array, *, tol: float) -> Minimum:
 
 def _newton(objective: Objective, start: Array, tol: float) -> Minimum:
     point, smallest, stalled = objective.at(start), np.inf, 0
+    if not np.isfinite(point.gradient).all():
+        raise ConvergenceError(
+            f"the {objective.loss.name} loss overflows where Newton's method starts, at outputs up to "
+            f"{np.abs(point.outputs).max():.3g}: rescale the offset"
+        )
     for _ in range(MAX_STEPS):
         factor = objective.factor(point.outputs)
         whitened = solve_triangular(factor, point.gradient, trans="T", check_finite=False)
@@ -138,9 +143,12 @@ def _line_search(objective: Objective, point: Point, step: Array, decrement: flo
         with np.errstate(over="ignore"):
             lower = np.isfinite(trial.gradient).all() and step @ trial.gradient <= OVERSHOT * decrement**2
         if lower:
-            break
+            return trial
         length /= 2
-    return trial
+    raise ConvergenceError(
+        f"no step along Newton's direction lowers the objective: decrement {decrement:.2e}, largest entry of the step "
+        f"{np.abs(step).max():.2e}; a derivative of the loss overflows there: rescale the features, weights or targets"
+    )
 
 
 def _raise_if_separable(objective: Objective) -> None:
