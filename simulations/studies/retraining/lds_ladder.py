@@ -57,7 +57,7 @@ class Setting:
 
     @cached_property
     def jacobian(self) -> Array:
-        return self.model.network.jacobian(self.model.inputs) * coordinates(self.model)[0]
+        return self.model.jacobian * coordinates(self.model)[0]
 
     @cached_property
     def block(self) -> Twin:
