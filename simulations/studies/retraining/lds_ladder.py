@@ -19,7 +19,7 @@ from trak_theory.retraining import OverQueries, Twin, block_twin, fidelity, lds,
 from trak_theory.retraining.ridge_rule import RidgeRule, TrainingRecipe
 
 FEW = 10  # retrainings that a prediction of the LDS may use; the measured LDS is over the others
-SIMULATED = 100
+SIMULATED = 80
 RUNGS = (
     "twin, block",
     "group Newton, block",
@@ -57,7 +57,7 @@ class Setting:
 
     @cached_property
     def jacobian(self) -> Array:
-        return self.model.network.jacobian(self.model.inputs) * coordinates(self.model)[0]
+        return self.model.jacobian * coordinates(self.model)[0]
 
     @cached_property
     def block(self) -> Twin:
@@ -140,7 +140,7 @@ def _row(rung: str, found: OverQueries) -> dict[str, Any]:
     }
 
 
-SMALL: dict[str, Any] = {"n": [200], "hidden": [24], "queries": [30], "subsets": [30], "rank": [300]}
+SMALL: dict[str, Any] = {"n": [200], "hidden": [20], "queries": [30], "subsets": [30], "rank": [300]}
 LARGE: dict[str, Any] = {"n": [1000], "hidden": [128], "queries": [100], "subsets": [100], "rank": [1500]}
 QUICK = grid(recipe=["full batch, momentum", "minibatch SGD", "AdamW"], fraction=[0.5], **SMALL, replicate=range(3))
 
