@@ -96,3 +96,23 @@ def test_a_model_that_is_not_finalised_is_left_out_and_named(tmp_path):
     store = recognise(copy)
     assert store.ensemble == 1
     assert any("model 1 is left out" in note for note in store.notes)
+
+
+def test_a_store_of_traker_before_0_2_is_named(tmp_path):
+    (tmp_path / "metadata.json").write_text('{"JL dimension": 24, "JL matrix type": "normal"}')
+    with pytest.raises(StoreError, match=r"of traker before 0.2"):
+        recognise(tmp_path)
+
+
+def test_the_name_of_an_experiment_never_leaves_the_folder(tmp_path):
+    copy = shutil.copytree(STORES / "single", tmp_path / "store")
+    (copy / "experiments.json").write_text('{"../../x": {"num_targets": 4, "scores_finalized": 1}}')
+    with pytest.raises(StoreError, match="is no experiment"):
+        recognise(copy)
+
+
+def test_gradients_that_traker_deleted_are_asked_for(tmp_path):
+    copy = shutil.copytree(STORES / "single", tmp_path / "store")
+    (copy / "0" / "grads.mmap").unlink()
+    with pytest.raises(StoreError, match=r"grads.mmap: no such file: keep it, finalize_features\(del_grads=False\)"):
+        recognise(copy)

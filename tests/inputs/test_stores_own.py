@@ -41,7 +41,7 @@ def test_what_was_saved_is_read(form, tmp_path):
     for name, array in content.items():
         np.testing.assert_array_equal(getattr(store, name), array)
     assert isinstance(store.features, np.memmap) is (form != "compressed")
-    assert (store.package, store.ensemble, store.projected, store.scale()) == ("trak-theory", 1, False, 1.0)
+    assert (store.package, store.ensemble, store.projected, store.scale()) == ("trak-theory", 1, None, 1.0)
 
 
 def test_an_ensemble_has_one_leading_axis(tmp_path):
@@ -58,10 +58,15 @@ def test_features_are_projected_where_there_are_more_parameters_than_columns(tmp
     assert "parameters" not in store.missing
 
 
-def test_damaged_bytes_are_found_by_their_checksum(tmp_path):
-    path = saved(tmp_path / "store", "stored", **arrays())
+@pytest.mark.parametrize("position", [600, 500_000])
+def test_damaged_bytes_are_found_by_their_checksum(position, tmp_path):
+    """Also far behind what is read for the header: the array itself stays on disk."""
+    rng = np.random.default_rng(0)
+    large = {"features": rng.standard_normal((10_000, K)), "residual": -rng.random(10_000)}
+    path = saved(tmp_path / "store", "stored", **large, queries=rng.standard_normal((Q, K)))
+    assert recognise(path).n == 10_000
     content = bytearray(path.read_bytes())
-    content[600] ^= 1
+    content[position] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(StoreError, match="Bad CRC-32"):
         recognise(path)
@@ -81,12 +86,32 @@ def test_a_shape_beyond_the_file_is_refused_before_anything_is_allocated(tmp_pat
         recognise(path)
 
 
-@pytest.mark.parametrize("factor", [1e150, 1e-200, 0.0, np.nan])
-def test_features_whose_fourth_powers_are_no_numbers_are_refused(factor, tmp_path):
+def test_bytes_behind_the_last_number_are_refused(tmp_path):
+    path = saved(tmp_path / "store", "folder", **arrays())
+    with (path / "features.npy").open("ab") as file:
+        file.write(bytes(8))
+    with pytest.raises(StoreError, match=r"1096 bytes, expected 1088 for \(20, 6\) of float64: bytes too many"):
+        recognise(path)
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [(1e150, "at most 1e[+]40 are read: rescale"), (1e-200, "at least 1e-40 is needed"), (0.0, "every entry is zero")],
+)
+def test_features_whose_powers_are_no_numbers_are_refused(factor, message, tmp_path):
     content = arrays()
     path = saved(tmp_path / "store", "folder", **{**content, "features": content["features"] * factor})
-    with pytest.raises(StoreError, match=r"rescale them|every entry is zero|NaN or inf"):
+    with pytest.raises(StoreError, match=message):
         recognise(path)
+
+
+@pytest.mark.parametrize("name", ["features", "queries", "scores"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_no_number_is_named_with_its_row(name, bad, tmp_path):
+    content = arrays()
+    content[name][2, 1] = bad
+    with pytest.raises(StoreError, match=rf"{name}.*: NaN or inf, first in row 2 of {len(content[name])}"):
+        recognise(saved(tmp_path / "store", "folder", **content))
 
 
 def test_one_query_without_gradient_is_named_and_not_refused(tmp_path):

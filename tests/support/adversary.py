@@ -201,6 +201,7 @@ def _problem(family: str, twists: tuple[Twist, ...], rng: np.random.Generator) -
         "loss": draft.loss,
         "ridge": draft.ridge,
         "weights": draft.weights,
+        "offset": rng.standard_normal(len(draft.weights)) * draft.signal * (rng.random() < 0.2),
         "delta": draft.delta,
     }
     return HostileProblem(family, arguments, _queries(draft, rng))

@@ -1,75 +1,143 @@
-"""What an audit reads, checked; large feature matrices are left where they are."""
+"""Input of an audit, checked; large feature matrices are left where they are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.numerics.checks import non_negative, positive_count, real_array
+
+LARGEST, SMALLEST = 1e100, 1e-100  # of the largest entry: squares and their inverses stay finite
+DOUBLE, SINGLE = (float(np.finfo(dtype).eps) for dtype in (np.float64, np.float32))
 
 
 @dataclass(frozen=True, eq=False)
 class AuditData:
-    """Checked input of an audit; features and queries stay as they came (memory-mapped, single precision)."""
+    """Checked input of an audit; features and queries stay as they came (memory-mapped, single precision).
 
-    features: Array
-    queries: Array
+    members      (features, queries) of every projection that is given; one unless the features are projected
+    informative  (q,) queries whose gradient is not zero
+    epsilon      relative rounding of the coarsest of features and scores
+    """
+
+    members: tuple[tuple[Array, Array], ...]
     residual: Array
     curvature: Array
     scores: Array | None
     parameters: int
+    informative: Array
+    epsilon: float
     notes: tuple[str, ...]
+
+    @property
+    def features(self) -> Array:
+        return self.members[0][0]
+
+    @property
+    def queries(self) -> Array:
+        """(q′, p) of the queries with a gradient."""
+        return self.members[0][1][self.informative]
+
+    @property
+    def informative_scores(self) -> Array | None:
+        return None if self.scores is None else self.scores[:, self.informative]
+
+    def arithmetic(self, package: str) -> float:
+        """Relative rounding of the Gram matrix behind the scores: single precision unless all is stored in double."""
+        return SINGLE if package != "none" or self.epsilon >= SINGLE else self.epsilon
 
     @staticmethod
     def checked(
-        features: Any,
-        queries: Any,
-        residual: Any,
-        curvature: Any,
-        scores: Any,
+        features: ArrayLike,
+        queries: ArrayLike,
+        residual: ArrayLike,
+        curvature: ArrayLike | None,
+        scores: ArrayLike | None,
         projected: bool,
         parameters: int | None,
     ) -> AuditData:
-        features, queries = _matrix("features", features), _matrix("queries", queries)
-        n, p = features.shape
-        if queries.shape[1] != p:
-            raise ValueError(f"queries have width {queries.shape[1]}, the features have width {p}")
-        residual = _vector("residual", residual, n)
-        notes: tuple[str, ...] = ()
+        members = _members(features, queries, projected)
+        first, asked = members[0]
+        n, p = first.shape
+        epsilon = max(_epsilon(first), _epsilon(scores))
+        residual, notes = _residual(residual, n), []
         if curvature is None:
             size = np.abs(residual)
             if size.max() > 1:
                 raise ValueError(f"residuals reach {size.max():.3g}: not of a logistic margin; give the curvature too")
             curvature = size * (1 - size)
-            notes = ("no curvature given: |r|(1 − |r|) is taken, which is exact for a logistic loss of a margin",)
+            notes.append("No curvature given: |r|(1 − |r|) is taken, which is exact for a logistic loss of a margin.")
         curvature = non_negative("curvature", _vector("curvature", curvature, n))
         if scores is not None:
             scores = real_array("scores", scores, 2)
-            if scores.shape != (n, len(queries)):
-                raise ValueError(f"scores have shape {scores.shape}, expected (n, q) = {(n, len(queries))}")
+            if scores.shape != (n, len(asked)):
+                raise ValueError(f"scores have shape {scores.shape}, expected (n, q) = {(n, len(asked))}")
         if projected and parameters is not None and positive_count("parameters", parameters) < p:
             raise ValueError(f"parameters = {parameters} is fewer than the {p} projected dimensions")
+        informative = np.all([np.asarray(rows).any(axis=1) for _, rows in members], axis=0)
+        if not informative.any():
+            raise ValueError("all query gradients are zero: no score says anything")
+        if not informative.all():
+            notes.append(f"{_named('Query', ~informative)} zero gradient: left out, all scores are 0.")
         width = p if parameters is None or not projected else parameters
-        return AuditData(features, queries, residual, curvature, scores, width, notes)
+        return AuditData(members, residual, curvature, scores, width, informative, epsilon, tuple(notes))
 
 
-def _matrix(name: str, value: Any) -> Array:
+def _named(kind: str, chosen: Array) -> str:
+    """'Query 3 has a' or 'Queries 3, 7 have a'."""
+    entries = np.flatnonzero(chosen)
+    shown = ", ".join(map(str, entries[:5])) + (f" and {entries.size - 5} more" if entries.size > 5 else "")
+    return f"{kind} {shown} has a" if entries.size == 1 else f"{kind[:-1]}ies {shown} have a"
+
+
+def _members(features: ArrayLike, queries: ArrayLike, projected: bool) -> tuple[tuple[Array, Array], ...]:
+    """The projections one by one: (J, n, k) and (J, q, k), or a single (n, p) and (q, p)."""
+    if projected and np.ndim(features) == 3 and np.ndim(queries) == 3:
+        if len(np.asarray(features)) != len(np.asarray(queries)):
+            raise ValueError(f"features hold {np.shape(features)[0]} projections, queries {np.shape(queries)[0]}")
+        pairs = list(zip(np.asarray(features), np.asarray(queries), strict=True))
+    else:
+        pairs = [(features, queries)]
+    members = tuple((_matrix("features", rows), _matrix("queries", asked)) for rows, asked in pairs)
+    for rows, asked in members:
+        if asked.shape[1] != rows.shape[1]:
+            raise ValueError(f"queries have width {asked.shape[1]}, the features have width {rows.shape[1]}")
+    return members
+
+
+def _residual(value: ArrayLike, n: int) -> Array:
+    residual = _vector("residual", value, n)
+    if not residual.any():
+        raise ValueError("all residuals are 0: every score is 0")
+    return residual
+
+
+def _epsilon(array: ArrayLike | None) -> float:
+    dtype = getattr(array, "dtype", None)
+    return float(np.finfo(dtype).eps) if dtype is not None and dtype.kind == "f" else DOUBLE
+
+
+def _matrix(name: str, value: ArrayLike) -> Array:
     """A finite real matrix, left as it is (memory-mapped, single precision): its blocks are converted when used."""
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if array.dtype.kind not in "biuf" or array.ndim != 2 or array.size == 0:
         return real_array(name, array, 2)  # which says what is wrong
-    step = max(1, 2**24 // array.shape[1])
+    step, largest = max(1, 2**24 // array.shape[1]), 0.0
     for start in range(0, len(array), step):
-        if not np.isfinite(array[start : start + step]).all():
-            row = start + int(np.argmax(~np.isfinite(array[start : start + step]).all(1)))
+        block = array[start : start + step]
+        if not np.isfinite(block).all():
+            row = start + int(np.argmax(~np.isfinite(block).all(1)))
             raise ValueError(f"{name} has non-finite entries (NaN or inf), the first in row {row}")
+        largest = max(largest, float(np.abs(block).max()))
+    if largest and not SMALLEST < largest < LARGEST:
+        raise ValueError(f"{name} reach {largest:.3g}: their squares leave the range of floating point; rescale them")
     return array
 
 
-def _vector(name: str, value: Any, n: int) -> Array:
+def _vector(name: str, value: ArrayLike, n: int) -> Array:
     array = real_array(name, value, 1)
     if array.shape != (n,):
         raise ValueError(f"{name} has {array.size} values for n = {n} points")

@@ -96,13 +96,24 @@ def top_overlap(mean: Array, sd: Array, top: int) -> float:
 
     With T ~ N(mean, sd²): Σ_i P(T_i > t) = m fixes t, and the share is Σ_i P(T_i > t)²/m. Mean over queries.
     """
+    return float(np.mean(np.sum(_chance_in_top(mean, sd, top) ** 2, 0) / top))
+
+
+def kept_share(scores: Array, mean: Array, sd: Array, top: int) -> float:
+    """Expected share of each query's present top m that fresh scores ~ N(mean, sd²) would put in theirs."""
+    order = np.argsort(-scores, axis=0, kind="stable")[:top]
+    return float(np.mean(np.take_along_axis(_chance_in_top(mean, sd, top), order, 0)))
+
+
+def _chance_in_top(mean: Array, sd: Array, top: int) -> Array:
+    """P(T_i > t) with Σ_i P(T_i > t) = m (n, q)."""
     low, high = (mean - 10 * sd).min(0), (mean + 10 * sd).max(0)
     scale = np.maximum(sd, np.finfo(float).tiny)
     for _ in range(80):
         middle = (low + high) / 2
         more = ndtr((mean - middle) / scale).sum(0) > top
         low, high = np.where(more, middle, low), np.where(more, high, middle)
-    return float(np.mean(np.sum(ndtr((mean - high) / scale) ** 2, 0) / top))
+    return ndtr((mean - high) / scale)
 
 
 def check_scores(scores: Array, mean: Array, sd: Array, predicted: float | None) -> Row:
@@ -111,13 +122,16 @@ def check_scores(scores: Array, mean: Array, sd: Array, predicted: float | None)
     if not scale > 0:
         return {"scale": scale, "kendall": None, "predicted_kendall": predicted, "spread_of_z": None, "coverage": None}
     found = agreement(mean, scores)
-    z = (scores / scale - mean) / np.where(sd > 0, sd, np.inf)
+    difference = scores / scale - mean
+    z = difference / np.where(sd > 0, sd, np.where(difference == 0, 1.0, np.finfo(float).tiny))
+    with np.errstate(over="ignore"):
+        spread = float(np.sqrt(np.mean(z**2)))
     return {
         "scale": scale,
         "kendall": float(found.kendall),
         "kendall_se": found.kendall.se,
         "predicted_kendall": predicted,
         "pearson": float(found.pearson),
-        "spread_of_z": float(np.sqrt(np.mean(z**2))),
+        "spread_of_z": spread,
         "coverage": float(np.mean(np.abs(z) < 1.96)),
     }

@@ -28,8 +28,10 @@ PACKAGES = {
 }
 
 
-def package_named(name: str) -> Package:
-    """The package of that name; ValueError with the choices otherwise."""
+def package_named(name: str | Package) -> Package:
+    """The package of that name, or the one given; ValueError with the choices otherwise."""
+    if isinstance(name, Package):
+        return name
     if name not in PACKAGES:
         raise ValueError(f"unknown package {name!r}: choose one of {sorted(PACKAGES)}")
     return PACKAGES[name]

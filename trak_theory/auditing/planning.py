@@ -49,11 +49,13 @@ class Plan:
     """best: the setting with the largest predicted Kendall; curve: the best ridge for every k, in the order of k.
 
     limit: Kendall of the best unprojected unit-curvature kernel, which no k exceeds by more than noise; None a priori.
+    grid: every setting that was tried, where all of them are kept.
     """
 
     best: Choice
     curve: tuple[Choice, ...]
     limit: float | None
+    grid: tuple[Choice, ...] = ()
 
     def plot(self) -> Figure:
         """Predicted Kendall and the ridge μ that gives it against k."""
@@ -114,7 +116,7 @@ def plan_against(
     """`plan_projection` for a reference (n, q) and given (k, J, cost)."""
     first, second, _ = spread_triples(len(reference))[:, :PAIRS]
     sign = np.sign(reference[first] - reference[second])
-    best: dict[int, Choice] = {}
+    grid: list[Choice] = []
     limit = -1.0
     for implicit in _implicit_ridges(space, [k for k, _, _ in settings]).tolist():
         freedom = space.degrees_of_freedom(implicit)
@@ -129,11 +131,10 @@ def plan_against(
                 continue
             spare = k - space.second_degrees_of_freedom(implicit)
             kendall = float(np.mean(erf(signal / (unit * implicit / np.sqrt(ensemble * spare)))))
-            if k not in best or kendall > best[k].kendall:
-                ridge = max(space.projected_ridge(implicit, k), 0.0)
-                best[k] = Choice(k, ensemble, ridge, implicit, kendall, price)
+            grid.append(Choice(k, ensemble, max(space.projected_ridge(implicit, k), 0.0), implicit, kendall, price))
+    best = {choice.k: choice for choice in sorted(grid, key=lambda choice: choice.kendall)}
     curve = tuple(best[k] for k, _, _ in settings if k in best)
-    return Plan(max(curve, key=lambda choice: choice.kendall), curve, limit)
+    return Plan(max(curve, key=lambda choice: choice.kendall), curve, limit, tuple(grid))
 
 
 def _implicit_ridges(space: Spectrum, dimensions: Sequence[int]) -> Array:

@@ -1,9 +1,9 @@
-"""trak-theory audit: what projection and ridge did to scores that somebody has already computed."""
+"""trak-theory audit: a verdict on scores that somebody has already computed."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,23 +16,28 @@ from trak_theory.cli.training import (
     WeightDecay,
     recipe_from,
 )
+from trak_theory.retraining.ridge_rule import TrainingRecipe
 
-FEATURES_HELP = (
-    "An .npz file with features (n, p) or, projected, (n, k); queries (q, ·); residual (n,); "
-    "optionally curvature (n,), scores (n, q), learning_rates (steps,)."
+if TYPE_CHECKING:
+    from trak_theory.auditing.result import Audit
+
+PATH_HELP = (
+    "Store of traker or another package, or features.npz: features (n, p) or, projected, (n, k); queries (q, ·); "
+    "residual (n,); optionally curvature (n,), scores (n, q), learning_rates (steps,), parameters."
 )
-OPTIONAL = ("curvature", "scores", "learning_rates")
+TRUSTED, BAD_INPUT, NOT_TRUSTED = 0, 2, 3
 
 
 def audit(
-    features: Annotated[Path, typer.Argument(metavar="FEATURES.npz", help=FEATURES_HELP)],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help=PATH_HELP)],
     out: Annotated[Path, typer.Option(help="Folder of the report: report.html, audit.json, error_bars.parquet.")],
     k: Annotated[int | None, typer.Option(help="Projected dimension; the package's default otherwise.")] = None,
     ensemble: Annotated[int, typer.Option(help="Projections averaged.")] = 1,
     ridge: Annotated[float | None, typer.Option(help="The package's own ridge parameter.")] = None,
-    package: Annotated[str, typer.Option(help="none (μ, sum convention), traker or dattri.")] = "none",
+    package: Annotated[str, typer.Option(help="Of features.npz: none (μ, sum convention), traker or dattri.")] = "none",
     projected: Annotated[bool, typer.Option("--projected", help="The features are already projected.")] = False,
     parameters: Annotated[int | None, typer.Option(help="p, where projected features do not show it.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="Name of the scores, where a store holds several.")] = None,
     weight_decay: WeightDecay = None,
     learning_rate: LearningRate = None,
     steps: Steps = None,
@@ -41,33 +46,47 @@ def audit(
     fraction: Fraction = None,
     top: Annotated[int | None, typer.Option(help="m of the top-m overlap; n/20 otherwise.")] = None,
 ) -> None:
-    """Audit TRAK scores: implicit ridge, error bars, what each dropped term costs, and what to change."""
-    try:
-        from trak_theory.auditing.audit import audit as run_audit
-        from trak_theory.auditing.report import write_report
-        from trak_theory.auditing.stores.archive import read_arrays
+    """Verdict on TRAK scores, their error bars, and the setting to use.
 
-        arrays = read_arrays(features, required=("features", "queries", "residual"), optional=OPTIONAL)
-        rates = arrays.pop("learning_rates", learning_rate)
-        found = run_audit(
-            **arrays,
+    Exit status 0: trust the order of the scores; 3: do not; 2: bad input.
+    """
+    from numpy.linalg import LinAlgError
+
+    try:
+        from trak_theory.auditing.page import Made
+        from trak_theory.auditing.report import check_writable, write_report
+        from trak_theory.auditing.stored import audit_store
+        from trak_theory.auditing.stores import recognise
+
+        check_writable(out)
+        store = recognise(path, scores=experiment)
+        rates = learning_rate if store.learning_rates is None else store.learning_rates
+        recipe: TrainingRecipe | float | None = recipe_from(weight_decay, rates, steps, momentum, training_ridge)
+        found = audit_store(
+            store,
             k=k,
             ensemble=ensemble,
             ridge=ridge,
             package=package,
-            recipe=recipe_from(weight_decay, rates, steps, momentum, training_ridge),
-            fraction=fraction,
             projected=projected,
             parameters=parameters,
+            recipe=recipe,
+            fraction=fraction,
             top=top,
         )
-        paths = write_report(found, out)
-    except ImportError as error:
-        typer.echo(f"error: {error.name} is missing; install trak-theory[studies]", err=True)
-        raise typer.Exit(1) from error
-    except (OSError, ValueError, TypeError, MemoryError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-    for warning in found.warnings:
-        typer.echo(f"warning: {warning}")
+        paths = write_report(found, out, Made.now(str(path)))
+    except (ImportError, OSError, ValueError, TypeError, MemoryError, OverflowError, LinAlgError) as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        typer.echo(f"error: {message}", err=True)
+        raise typer.Exit(BAD_INPUT) from error
+    _print(found, paths)
+    raise typer.Exit(TRUSTED if found.verdict.trust else NOT_TRUSTED)
+
+
+def _print(found: Audit, paths: list[Path]) -> None:
+    typer.echo(found.verdict.sentence)
+    for finding in found.findings:
+        typer.echo(f"finding: {finding}")
+    for remark in found.remarks:
+        typer.echo(f"remark: {remark}")
     typer.echo(", ".join(map(str, paths)))

@@ -109,6 +109,6 @@ def check_stationary(objective: Objective, results: Any) -> None:
     if not moved <= STATIONARY:
         raise ValueError(
             f"the parameters of this {type(results.model).__name__} are no stationary point of its "
-            f"{objective.loss.name} loss: a Newton step would move an output by {moved:.2g} of the largest. A constrained fit has no translation; one that did not "
-            "converge needs a larger maxiter"
+            f"{objective.loss.name} loss: a Newton step would move an output by {moved:.2g} of the largest. "
+            "A constrained fit has no translation; one that did not converge needs a larger maxiter"
         )

@@ -35,6 +35,12 @@ class ProjectedKernel:
         values, vectors = eigh(self.features.T @ self.features, driver="evd", check_finite=False)
         return np.maximum(values, 0.0), vectors
 
+    def at(self, ridge: float) -> ProjectedKernel:
+        """The same projection with another μ; the eigendecomposition is shared."""
+        other = ProjectedKernel(self.features, self.queries, ridge)
+        other.__dict__.update({name: getattr(self, name) for name in ("eigen", "rotated")})
+        return other
+
     @property
     def k(self) -> int:
         return self.features.shape[1]
@@ -80,19 +86,41 @@ class ProjectedKernel:
         lengths = np.outer(np.einsum("ik,ik->i", training, training), np.einsum("qk,qk->q", queries, queries))
         return (lengths + (training @ queries.T) ** 2) / np.sum(self.inverse**2)
 
-    def reliability(self, residual: Array, ensemble: int = 1) -> float:
-        """Pearson correlation of −r_i K_P with its mean over projections, centred over points, pooled over queries.
+    def energies(self, other: ProjectedKernel, residual: Array) -> tuple[float, float]:
+        """⟨M, M′⟩ and E⟨T − M, T′ − M′⟩ of T = −rK_P here and T′ with the ridge of `other` on the same projection.
 
-        √(1 − noise/energy), the energy being that of the draw at hand and the noise its expected part.
+        M, M′ are their means over projections; sums over points (centred) and queries. With W = GG′ and y = r x centred,
+
+            noise = [Σ_i y_iᵀWy_i Σ_j x*_jᵀWx*_j + Σ_ij (y_iᵀWx*_j)²]/tr W,        ⟨M, M′⟩ = ⟨T, T′⟩ − noise,
+
+        which is (3.3) for two ridges: the resolvent identity gives E P G G′Pᵀ ≃ k/(k − df₁₂) R R′ with
+        df₁₂ = tr S R S R′, and tr W = k²/(γγ′(k − df₁₂)). Source: ours.
         """
-        training, queries = (rows * self.inverse for rows in self.rotated)
+        training, queries = self.rotated
         rows = residual[:, None] * training
         rows -= rows.mean(0)
-        lengths = np.sum(rows**2) * np.sum(queries**2) + np.sum((rows @ queries.T) ** 2)
-        noise = lengths / np.sum(self.inverse**2) / ensemble
-        scores = residual[:, None] * self.kernel
-        energy = np.sum((scores - scores.mean(0)) ** 2)
-        return float(np.sqrt(max(1 - noise / energy, 0.0)))
+        weights = self.inverse * other.inverse
+        lengths = np.sum(rows**2 * weights) * np.sum(queries**2 * weights)
+        noise = float((lengths + np.sum(((rows * weights) @ queries.T) ** 2)) / weights.sum())
+        scores, others = ((rows * kernel.inverse) @ queries.T for kernel in (self, other))
+        return float(np.sum(scores * others)) - noise, noise
+
+    def reliability(self, residual: Array, ensemble: int = 1) -> float:
+        """Pearson correlation of the mean of J draws of −r_i K_P with its mean over projections; `pearson_with`."""
+        return self.pearson_with(self, residual, ensemble)
+
+    def pearson_with(self, other: ProjectedKernel, residual: Array, ensemble: int = 1) -> float:
+        """Pearson correlation of T, averaged over J projections, with M′: the unprojected kernel at the ridge γ(μ′).
+
+        ⟨M, M′⟩/√((|M|² + noise/J) |M′|²), centred over points, pooled over queries, each part from the draw at hand.
+        0 where that leaves no signal.
+        """
+        cross, _ = self.energies(other, residual)
+        own, noise = self.energies(self, residual)
+        target, _ = other.energies(other, residual)
+        if own <= 0 or target <= 0:
+            return 0.0
+        return float(np.clip(cross / np.sqrt((own + noise / ensemble) * target), -1.0, 1.0))
 
     def projected_ridge(self, implicit: float) -> float:
         """The μ at which these k dimensions amount to the ridge γ; 0 where even μ = 0 shrinks more than that."""

@@ -146,6 +146,11 @@ TRAINER = [
     C("label_smoothing_factor", {"label_smoothing_factor": 0.1}, refused="changes the loss; leave it out"),
     C("gradient_checkpointing", {"gradient_checkpointing": True}, refused="set it to False"),
     C("optim='adafactor'", {"optim": "adafactor"}, refused="is not covered; use torch.optim.SGD, Adam or AdamW"),
-    C("uneven passes of a loss that is averaged", {"gradient_accumulation_steps": 3, "per_device_train_batch_size": 5}, Classifier, refused="set dataloader_drop_last=True"),
+    C(
+        "uneven passes of a loss that is averaged",
+        {"gradient_accumulation_steps": 3, "per_device_train_batch_size": 5},
+        Classifier,
+        refused="set dataloader_drop_last=True",
+    ),
     C("another model than the objective's", other_model=True, refused="another model than the objective's"),
-]  # fmt: skip
+]

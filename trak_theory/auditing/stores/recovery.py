@@ -69,10 +69,17 @@ def score_mismatch(scores: Array, factors: list[tuple[Array, Array]], residual: 
 
     Zero for scores that the factors give; t = Σ_m a_i·b_j/J where there is no residual.
     """
-    kernels = [_products(left, np.asarray(right, np.float64).T) for left, right in factors]
-    expected = np.mean(kernels, 0) * (1.0 if residual is None else -residual[:, None])
-    largest = float(np.abs(np.asarray(scores, np.float64)).max())
-    return float(np.abs(scores - expected).max() / largest) if largest else float(np.abs(expected).max() > 0)
+    rights = [np.asarray(right, np.float64).T for _, right in factors]
+    difference, largest = 0.0, 0.0
+    step = max(1, BLOCK // max(factors[0][0].shape[1], scores.shape[1]))
+    for start in range(0, len(scores), step):
+        block = slice(start, start + step)
+        kernels = [left[block].astype(np.float64) @ right for (left, _), right in zip(factors, rights, strict=True)]
+        expected = np.mean(kernels, 0) * (1.0 if residual is None else -residual[block, None])
+        stored = scores[block].astype(np.float64)
+        difference = max(difference, float(np.abs(stored - expected).max()))
+        largest = max(largest, float(np.abs(stored).max()))
+    return difference / largest if largest else float(difference > 0)
 
 
 def tolerance(dtype: str, width: int) -> float:

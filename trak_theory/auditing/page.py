@@ -1,0 +1,158 @@
+"""The words and tables of a report's page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from platform import python_version
+
+import numpy as np
+
+import trak_theory
+from trak_theory.auditing.measures import Row
+from trak_theory.auditing.pictures import pictures
+from trak_theory.auditing.result import Audit
+
+Section = tuple[str, str, list[Row]]
+
+GLOSSARY = {
+    "score": "What the model's output on a query owes to one training point: output with it minus output without it. "
+    "Positive where the point helps.",
+    "presence sign": "The sign convention above.",
+    "reference": "The influence function of the linearised network with nothing projected, regularised as the training "
+    "was. Nothing is retrained for it.",
+    "k, ensemble": "Random dimensions that gradients are projected to, and how many projections are averaged.",
+    "μ": "The ridge added to the projected Gram matrix, in the sum convention; a package's own parameter is a multiple.",
+    "implicit ridge γ": "k random dimensions act like a ridge γ on the unprojected gradients, plus noise.",
+    "effective dimension": "How many directions of the gradients survive that ridge.",
+    "seed": "Of the random projection: another seed is another projection, all else equal.",
+    "Kendall's τ": "Share of pairs of points in the same order minus share in the opposite order: 1 same, 0 unrelated.",
+    "Pearson's r": "Correlation of the scores themselves: 1 proportional, 0 unrelated.",
+    "alarm": "The given scores are compared with 199 simulated sets of scores of the stated setting; a statistic more "
+    "extreme than in all of them is an alarm. Healthy scores raise one in 1 of 200 audits.",
+}
+REFERENCE = (
+    "We compare your scores with the influence function of the linearised network, not projected, regularised as your "
+    "training was. Nothing was retrained."
+)
+REFERENCE_PROJECTED = (
+    "Only projected gradients are known: we compare your scores with the unprojected kernel at the ridge of your "
+    "training, which one projection suffices to predict. Nothing was retrained."
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """Where a report comes from: input, date, versions, command."""
+
+    input: str
+    date: str
+    versions: str
+    command: str
+
+    @staticmethod
+    def now(source: str, command: Iterable[str] | None = None) -> Made:
+        """Of this moment and this process."""
+        versions = f"trak-theory {trak_theory.__version__}, numpy {np.__version__}, Python {python_version()}"
+        words = sys.argv if command is None else command
+        return Made(source, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", versions, " ".join(words))
+
+
+def page_of(audit: Audit, made: Made) -> str:
+    """One HTML page that needs nothing else."""
+    from jinja2 import Environment
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": _number, "words": lambda key: str(key).replace("_", " ")}
+    template = files("trak_theory.auditing").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        audit=audit,
+        made=made,
+        source=made.input,
+        pictures=pictures(audit),
+        reference=REFERENCE_PROJECTED if audit.setting["projected_input"] else REFERENCE,
+        tables=_kept(_tables(audit)),
+        appendix=_kept(_appendix(audit)),
+        glossary=GLOSSARY,
+    )
+
+
+def _number(value: object) -> str:
+    if isinstance(value, float):
+        return "–" if not np.isfinite(value) else f"{value:.4g}"
+    return "–" if value is None else str(value)
+
+
+def _kept(sections: list[Section]) -> list[Section]:
+    return [section for section in sections if section[2]]
+
+
+def _listed(row: Row) -> list[Row]:
+    return [{"": key.replace("_", " "), "value": value} for key, value in row.items() if value is not None]
+
+
+def _tables(audit: Audit) -> list[Section]:
+    law: Row = {
+        "implicit ridge γ": audit.implicit_ridge,
+        "effective dimension df(γ)": audit.effective_dimension,
+        "degrees of freedom of the error bars, k − df₂": audit.spare,
+        f"share of the top {audit.setting['top']} that another seed keeps": audit.top_overlap,
+    }
+    losses = [] if audit.projection_loss is None else [{k: v for k, v in audit.projection_loss.items() if v is not None}]
+    return [
+        (
+            "Recommendation",
+            "The one setting to use, with its predicted agreement.",
+            _listed(asdict(audit.advice)) if audit.advice.value is not None else [],
+        ),
+        ("Setting", "", _listed(audit.setting)),
+        ("What the projection is", "k random dimensions are a ridge γ, plus noise with a known variance.", _listed(law)),
+        (
+            "Budget",
+            "Kendall's τ with the reference, rung by rung, and what each step takes away.",
+            list(audit.budget),
+        ),
+        (
+            "Projection loss",
+            "Predicted agreement with the unprojected kernel at the same γ: what noise alone takes away.",
+            losses,
+        ),
+        (
+            "Ridge loss",
+            "Agreement of that unprojected kernel with the reference: curvature weights kept, ridge from the recipe. It "
+            "loses by the ridge and by the curvature weights; the budget tells them apart.",
+            [audit.ridge_loss] if audit.ridge_loss else [],
+        ),
+    ]
+
+
+def _appendix(audit: Audit) -> list[Section]:
+    check, recomputed = audit.check, audit.recomputed
+    statistics = [] if check is None else [asdict(statistic) for statistic in check.statistics]
+    return [
+        (
+            "other ridges",
+            "The rule from the training recipe, and the search for the best predicted agreement.",
+            _listed(audit.recommendation),
+        ),
+        (
+            "If the training ridge were other",
+            "Kendall's τ of the present scores with that reference, and the projected ridge μ of the rule.",
+            list(audit.sensitivity),
+        ),
+        ("the given scores against the law", "", [audit.scores_check] if audit.scores_check else []),
+        (
+            "the given scores against 199 simulated ones",
+            "Excess: distance from their median, in units of their 97.5 % distance. Logarithms but for correlation, "
+            "coverage and Kendall. " + ("" if check is None else f"Joint p-value {check.p_value:.3f}."),
+            statistics,
+        ),
+        (
+            "the given scores computed again",
+            "‖T − sT₀‖/‖T‖ with scores T₀ from the stored features, and what rounding allows.",
+            [] if recomputed is None else _listed(asdict(recomputed)),
+        ),
+    ]

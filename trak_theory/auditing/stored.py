@@ -1,0 +1,117 @@
+"""The audit of a recognised store: its scale, sign and unit undone, what it does not hold asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypedDict, Unpack
+
+import numpy as np
+from numpy import ndarray as Array
+
+from trak_theory.auditing.audit import audit
+from trak_theory.auditing.packages import Package
+from trak_theory.auditing.result import Audit
+from trak_theory.auditing.stores import Store
+from trak_theory.errors import StoreError
+from trak_theory.retraining.ridge_rule import TrainingRecipe
+
+OWN = "trak-theory"  # the format of this project, whose ridge belongs to the package that --package names
+MISFIT = 0.5  # of rows that are no product with an inverse
+SURE = 10.0  # standard errors of a recovered ridge: rounding common to all rows can exceed them tenfold
+
+
+class Options(TypedDict, total=False):
+    """What a store does not hold; see `audit`."""
+
+    k: int | None
+    ensemble: int
+    ridge: float | None
+    package: str | Package
+    projected: bool
+    parameters: int | None
+    recipe: TrainingRecipe | float | None
+    fraction: float | None
+    top: int | None
+
+
+def audit_store(store: Store, **options: Unpack[Options]) -> Audit:
+    """`audit` of what `recognise` found, with the options for what it did not."""
+    _check_complete(store)
+    found = _own(store, options) if store.package == OWN else _foreign(store, options)
+    return replace(found, remarks=(*found.remarks, *store.notes))
+
+
+def _check_complete(store: Store) -> None:
+    if not store.members:
+        raise StoreError(f"{store.path}: holds scores only: without gradients there is nothing to compare them with")
+    if any(member.queries is None for member in store.members):
+        raise StoreError(f"{store.path}: holds no query gradients: {store.missing.get('queries', 'add them')}")
+    if store.blocks:
+        raise StoreError(f"{store.path}: a kernel of {len(store.blocks)} diagonal blocks has no law here")
+
+
+def _scale(store: Store, parameters: int | None) -> float | None:
+    """Factor on the stored rows; None where it needs a p that is not known."""
+    known = parameters or store.parameters
+    return None if store.over_root_p and known is None else store.scale(known)
+
+
+def _rows(store: Store, scale: float) -> tuple[Array, Array]:
+    """(n, ·) of a single member; (J, n, k) of several; in the scale of E PPᵀ = I."""
+    rows = [_scaled(member.features, scale) for member in store.members]
+    asked = [_scaled(member.queries, scale) for member in store.members if member.queries is not None]
+    return (rows[0], asked[0]) if len(rows) == 1 else (np.stack(rows), np.stack(asked))
+
+
+def _scaled(rows: Array, scale: float) -> Array:
+    """Untouched, and memory-mapped, where there is nothing to undo; half precision stays, its rounding is looked for."""
+    return rows if scale == 1.0 else rows * np.asarray(scale, rows.dtype)
+
+
+def _own(store: Store, options: Options) -> Audit:
+    projected = bool(store.projected) or options.get("projected", False)
+    parameters = options.get("parameters") or (store.parameters if projected else None)
+    features, queries = _rows(store, 1.0)
+    whole: Options = {**options, "projected": projected, "parameters": parameters}
+    return audit(features, queries, _residual(store), curvature=store.curvature, scores=store.scores, **whole)
+
+
+def _residual(store: Store) -> Array:
+    """−1 where the rows are gradients of the loss: their scores are x_iᵀGx*_j."""
+    return -np.ones(store.n) if store.residual is None else store.residual
+
+
+def _foreign(store: Store, options: Options) -> Audit:
+    """A package's store: kernel and verdict do not depend on the scale of the rows, a recommended ridge does."""
+    scale = _scale(store, options.get("parameters"))
+    factor = 1.0 if scale is None else scale
+    package, value = _package(store, factor), options.get("ridge")
+    value = _ridge(store) if value is None and store.ridge is None else store.ridge if value is None else value
+    features, queries = _rows(store, factor)
+    whole: Options = {**options, "package": package, "ridge": value, "projected": store.projected is not False}
+    if scale is None:
+        whole["recipe"] = None
+    curvature = np.ones(store.n) if store.residual is None else store.curvature
+    found = audit(features, queries, _residual(store), curvature=curvature, scores=store.scores, **whole)
+    if scale is not None:
+        return found
+    note = f"p is not stored: γ and μ are in the scale of the stored rows; {store.missing['parameters']} for a ridge."
+    return replace(found, remarks=(*found.remarks, note))
+
+
+def _package(store: Store, scale: float) -> Package:
+    """The store's own ridge parameter, and what one unit of it is in the scale of E PPᵀ = I."""
+    units = store.members[0].units
+    unit = (units[0] if len(units) == 1 else 1.0) * scale**2
+    return Package(store.package, store.parameter or "ridge", lambda p, k: unit, store.k or 1, 0.0)
+
+
+def _ridge(store: Store) -> float:
+    """The package's setting that the redundancy of the store tells; refused where it tells none."""
+    member = store.members[0]
+    if len(member.recovered) != 1 or len(member.units) != 1:
+        raise StoreError(f"{store.path}: {store.missing.get('ridge', 'the ridge is not stored: give --ridge')}")
+    value, error, misfit = member.recovered[0]
+    if misfit > MISFIT:
+        raise StoreError(f"{store.path}: the ridge cannot be recovered (misfit {misfit:.2g}): give --ridge")
+    return value / member.units[0] if value > SURE * error else 0.0
