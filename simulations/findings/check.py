@@ -75,12 +75,14 @@ def _differing(there: list[dict[str, Any]], here: list[dict[str, Any]]) -> list[
 
 
 def _agree(there: list[Any], here: list[Any]) -> bool:
-    sizes: Iterator[float] = (abs(value) for value in there if isinstance(value, float) and math.isfinite(value))
-    scale = float(max(sizes, default=0.0))
+    scale = float(
+        np.max(np.abs([value for value in there if isinstance(value, float) and math.isfinite(value)]), initial=0)
+    )
     return all(_same(first, second, LAST_DIGITS * scale) for first, second in zip(there, here, strict=True))
 
 
 def _same(there: Any, here: Any, margin: float) -> bool:
     if isinstance(there, float) and isinstance(here, float | np.floating):
-        return bool(abs(there - here) <= margin) or there == here or (math.isnan(there) and math.isnan(here))
+        first, second = float(there), float(here)
+        return abs(first - second) <= margin or first == second or (math.isnan(first) and math.isnan(second))
     return bool(there == here)
