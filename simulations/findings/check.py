@@ -50,7 +50,7 @@ def recomputed(evidence: Path, count: int) -> Iterator[tuple[Cell, list[str]]]:
         store = Store(Path(folder))
         unpack(evidence, store)
         cheap = [cell for cell, _ in _cells(store) if _is_cheap(cell)]
-        for place in rng.choice(len(cheap), count, replace=False):
+        for place in rng.choice(len(cheap), min(count, len(cheap)), replace=False):
             cell = cheap[place]
             there = read_cell(store.path(cell))[0].to_pylist()
             yield cell, _differing(there, find_study(cell.study).run(dict(cell.params), cell.rng()))
@@ -75,11 +75,14 @@ def _differing(there: list[dict[str, Any]], here: list[dict[str, Any]]) -> list[
 
 
 def _agree(there: list[Any], here: list[Any]) -> bool:
-    scale = max((abs(value) for value in there if isinstance(value, float) and math.isfinite(value)), default=0.0)
+    scale = float(
+        np.max(np.abs([value for value in there if isinstance(value, float) and math.isfinite(value)]), initial=0)
+    )
     return all(_same(first, second, LAST_DIGITS * scale) for first, second in zip(there, here, strict=True))
 
 
 def _same(there: Any, here: Any, margin: float) -> bool:
     if isinstance(there, float) and isinstance(here, float | np.floating):
-        return bool(abs(there - here) <= margin) or there == here or (math.isnan(there) and math.isnan(here))
+        first, second = float(there), float(here)
+        return abs(first - second) <= margin or first == second or (math.isnan(first) and math.isnan(second))
     return bool(there == here)
