@@ -79,9 +79,12 @@ def path_defects(run: Run, samples: ArrayLike, settings: Settings, convention: C
 def _gradient_without(run: Run, point: Displacement, samples: Array, convention: Convention) -> Any:
     """The gradient (s, p) of the batch without each sample at its displaced θ."""
     batch, moved = run.batches[point.t], point.change[0]
-    kept = array_namespace(moved).asarray(batch != samples[:, None], dtype=moved.dtype, device=device(moved))
+    kept, weights = (
+        array_namespace(moved).asarray(part, dtype=moved.dtype, device=device(moved))
+        for part in (batch != samples[:, None], batch_weights(run.objective, batch))
+    )
     theta = point.moment.state[0] + moved
-    return run.objective.gradient(theta, batch, convention.weights(kept))
+    return run.objective.gradient(theta, batch, convention.weights(kept, weights))
 
 
 @dataclass(frozen=True, eq=False)
