@@ -91,9 +91,9 @@ def attribute(
     estimator    frozen-push (ours, the default: nowhere worse beyond its error, far better for embeddings): the
                  optimiser's step with the sample removed, and the next one's moments, exactly, then linear; exact
                  moments go on through the run's first ten steps, where v̂ is young; two-step (ours): through one step
-                 only, which holds fewer gradients; exact-push (ours): one exact step, which can blow up on a young v̂; hybrid (ours):
-                 an exact step for θ, linear moments; first-order: the derivative (SGD- or AdamW-influence, by the
-                 run's optimiser); sgd: the SGD formula whatever the optimiser was
+                 only, which holds fewer gradients; exact-push (ours): one exact step, which can blow up on a young v̂;
+                 hybrid (ours): an exact step for θ, linear moments; first-order: the derivative (SGD- or
+                 AdamW-influence, by the run's optimiser); sgd: the SGD formula whatever the optimiser was
     removal      keep: the batch gradient keeps its denominator |B|; renormalise: it becomes the mean of the rest
     occurrences  all: removed from the whole run; each: from one step at a time, one row per (step, sample)
     curvature    exact, ggn or none; damping γ ≤ 1 multiplies it

@@ -1,7 +1,7 @@
 """Whether to trust an attribution of a run: verdict and bound, free or with a few retrainings. Source: ours.
 
-All thresholds stand in THRESHOLDS. They were chosen on 186 runs of eight families (see `CALIBRATED` in the study
-`proxy`, which measures them on twelve other families): softmax regression, tanh, GELU and ReLU networks, a CNN, matrix
+All thresholds stand in THRESHOLDS. They were chosen on 186 runs of eight families (of `CALIBRATED` in the study
+`proxy`, which measures them on others): softmax regression, tanh, GELU and ReLU networks, a CNN, matrix
 factorisation; SGD with momentum and AdamW, 20 to 160 steps, batches of 5 to 20.
 """
 
