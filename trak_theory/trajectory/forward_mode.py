@@ -67,8 +67,8 @@ def path_defects(run: Run, samples: ArrayLike, settings: Settings, convention: C
         for point, after in pairwise(displacements(run, samples, settings, convention)):
             gradient = _gradient_without(run, point, samples, convention)
             here, moved = point.moment, point.moment.state[0] + point.change[0]
-            update, *slots = here.step.increment((moved, *slots), gradient)
-            change = update - here.step.increment(here.state, here.gradient)[0]
+            update, *rest = here.step.increment((moved, *slots), gradient)
+            slots, change = tuple(rest), update - here.step.increment(here.state, here.gradient)[0]
             entered |= np.isin(samples, run.batches[point.t])
             missed += entered * _squares(change - (after.change[0] - point.change[0]))
             whole += entered * _squares(change)

@@ -85,9 +85,9 @@ def verdict(
     `retrain_without`. Shares of right, abstaining and too optimistic verdicts on families left out of calibration, with
     standard errors: `python -m paper_figures proxy`.
 
-    >>> from trak_theory.trajectory import MLP, AdamW, attribute, train
+    >>> from trak_theory.trajectory import MLP, SGD, attribute, train
     >>> net = MLP(np.eye(6), [0, 1, 0, 1, 0, 1], hidden=(3,))
-    >>> run = train(net, net.start(np.random.default_rng(0)), [[0, 1, 2], [3, 4, 5]] * 4, AdamW(1e-4))
+    >>> run = train(net, net.start(np.random.default_rng(0)), [[0, 1, 2], [3, 4, 5]] * 4, SGD(1e-3))
     >>> verdict(attribute(run, np.ones(net.p))).label
     'trust'
     """
