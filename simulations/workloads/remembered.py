@@ -14,6 +14,7 @@ class Remembered:
 
     def __init__(self, inner: Objective) -> None:
         self.inner, self.n, self.p = inner, inner.n, inner.p
+        self.batch_weights: Array | None = getattr(inner, "batch_weights", None)
         self._kept: dict[tuple[Any, ...], list[tuple[Any, Any, Any]]] = {}
 
     def loss(self, theta: Any, batch: Array) -> Any:

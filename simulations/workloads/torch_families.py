@@ -112,9 +112,7 @@ def embedding_bag(n: int, rng: Generator) -> Setting[TorchObjective]:
     return _setting(Bag, cross_entropy, words, topics, n, rng)
 
 
-def language(
-    build: Callable[..., LanguageSetting], *, warm: bool
-) -> Build:
+def language(build: Callable[..., LanguageSetting], *, warm: bool) -> Build:
     """A small language model from scratch, or after 60 warm-up steps with a new optimiser; n is its own."""
 
     def setting(n: int, rng: Generator) -> Setting[TorchObjective]:

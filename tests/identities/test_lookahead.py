@@ -226,6 +226,14 @@ def test_the_wrong_share_is_estimated_from_the_losses_of_clean_samples():
     assert WrongShare().update(np.zeros(4), np.ones(3)) == 0.0
 
 
+def test_selection_trains_with_the_batch_weights_of_its_objective():
+    weighted = small_network(n=40)
+    weighted.batch_weights = np.linspace(0.5, 2.0, 40)
+    chosen = select(weighted, stream(), VALIDATION, AdamW(0.02), start=start(NET), keep=1.0)
+    assert np.array_equal(chosen.final, train(weighted, start(NET), stream(), AdamW(0.02)).final)
+    assert not np.array_equal(chosen.final, train(NET, start(NET), stream(), AdamW(0.02)).final)
+
+
 def test_under_sgd_the_two_geometries_are_one():
     for horizon in (0, 3):
         kept = [

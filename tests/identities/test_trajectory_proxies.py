@@ -104,7 +104,7 @@ def test_calibration_covers_the_share_that_it_is_asked_for():
 
 @pytest.mark.parametrize("known", [9, 16, 19])
 def test_few_known_rows_cover_a_new_one_as_often_as_promised_whatever_the_errors(known):
-    """Split conformal: P(|error| ≤ c · proxy) = ⌈.9(m + 1)⌉/(m + 1), for errors with heavy tails and a useless proxy."""
+    """Split conformal: P(|error| ≤ c · proxy) = ⌈.9(m + 1)⌉/(m + 1), whatever the tails and the proxy."""
     rng, draws = np.random.default_rng(known), 4000
     errors, proxy = rng.standard_cauchy((draws, known + 1)), rng.uniform(0.1, 1, (draws, known + 1))
     covered = [abs(e[-1]) <= calibrate([p[:-1]], [e[:-1]]) * p[-1] for e, p in zip(errors, proxy, strict=True)]

@@ -67,8 +67,8 @@ def path_defects(run: Run, samples: ArrayLike, settings: Settings, convention: C
         for point, after in pairwise(displacements(run, samples, settings, convention)):
             gradient = _gradient_without(run, point, samples, convention)
             here, moved = point.moment, point.moment.state[0] + point.change[0]
-            update, *slots = here.step.increment((moved, *slots), gradient)
-            change = update - here.step.increment(here.state, here.gradient)[0]
+            update, *rest = here.step.increment((moved, *slots), gradient)
+            slots, change = tuple(rest), update - here.step.increment(here.state, here.gradient)[0]
             entered |= np.isin(samples, run.batches[point.t])
             missed += entered * _squares(change - (after.change[0] - point.change[0]))
             whole += entered * _squares(change)
@@ -79,9 +79,12 @@ def path_defects(run: Run, samples: ArrayLike, settings: Settings, convention: C
 def _gradient_without(run: Run, point: Displacement, samples: Array, convention: Convention) -> Any:
     """The gradient (s, p) of the batch without each sample at its displaced θ."""
     batch, moved = run.batches[point.t], point.change[0]
-    kept = array_namespace(moved).asarray(batch != samples[:, None], dtype=moved.dtype, device=device(moved))
+    kept, weights = (
+        array_namespace(moved).asarray(part, dtype=moved.dtype, device=device(moved))
+        for part in (batch != samples[:, None], batch_weights(run.objective, batch))
+    )
     theta = point.moment.state[0] + moved
-    return run.objective.gradient(theta, batch, convention.weights(kept))
+    return run.objective.gradient(theta, batch, convention.weights(kept, weights))
 
 
 @dataclass(frozen=True, eq=False)

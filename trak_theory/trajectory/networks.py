@@ -189,7 +189,7 @@ class MLP:
         return layers
 
     def _forward(self, layers: list[Layer], inputs: Array) -> _Pass:
-        activations, sums = [inputs], []
+        activations, sums = [inputs], list[Array]()
         for weight, bias in layers:
             if sums:
                 activations.append(self.activation.value(sums[-1]))
@@ -197,7 +197,7 @@ class MLP:
         return _Pass(activations, sums)
 
     def _forward_tangent(self, layers: list[Layer], moves: list[Layer], forward: _Pass) -> _Pass:
-        tangents, sums = [np.zeros_like(forward.activations[0])], []
+        tangents, sums = [np.zeros_like(forward.activations[0])], list[Array]()
         for level, ((weight, _), (dweight, dbias)) in enumerate(zip(layers, moves, strict=True)):
             dz = forward.activations[level] @ dweight.swapaxes(-1, -2) + dbias[..., None, :]
             if level:

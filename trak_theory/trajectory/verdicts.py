@@ -1,7 +1,7 @@
 """Whether to trust an attribution of a run: verdict and bound, free or with a few retrainings. Source: ours.
 
-All thresholds stand in THRESHOLDS. They were chosen on 186 runs of eight families (see `CALIBRATED` in the study
-`proxy`, which measures them on twelve other families): softmax regression, tanh, GELU and ReLU networks, a CNN, matrix
+All thresholds stand in THRESHOLDS. They were chosen on 186 runs of eight families (of `CALIBRATED` in the study
+`proxy`, which measures them on others): softmax regression, tanh, GELU and ReLU networks, a CNN, matrix
 factorisation; SGD with momentum and AdamW, 20 to 160 steps, batches of 5 to 20.
 """
 
@@ -85,9 +85,9 @@ def verdict(
     `retrain_without`. Shares of right, abstaining and too optimistic verdicts on families left out of calibration, with
     standard errors: `python -m paper_figures proxy`.
 
-    >>> from trak_theory.trajectory import MLP, AdamW, attribute, train
+    >>> from trak_theory.trajectory import MLP, SGD, attribute, train
     >>> net = MLP(np.eye(6), [0, 1, 0, 1, 0, 1], hidden=(3,))
-    >>> run = train(net, net.start(np.random.default_rng(0)), [[0, 1, 2], [3, 4, 5]] * 4, AdamW(1e-4))
+    >>> run = train(net, net.start(np.random.default_rng(0)), [[0, 1, 2], [3, 4, 5]] * 4, SGD(1e-3))
     >>> verdict(attribute(run, np.ones(net.p))).label
     'trust'
     """

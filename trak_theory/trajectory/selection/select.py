@@ -182,6 +182,7 @@ class Counted:
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
+        self.batch_weights: Array | None = getattr(objective, "batch_weights", None)
         self.cost = 0.0
 
     @property
