@@ -41,9 +41,9 @@ def _pairs(rows: pd.DataFrame) -> Measured:
 
 
 def _exponent(regime: str, gap: str, column: str = "slope"):
-    def measure(rows: pd.DataFrame) -> Estimate:
+    def measure(rows: pd.DataFrame) -> Measured:
         kept = rows[(rows["regime"] == regime) & (rows["measure"] == gap)]
-        return mean(kept.drop_duplicates(["seed", "replicate"])[column])
+        return by_replicate(kept.drop_duplicates("replicate"), column, ["regime"], "data sets")
 
     return measure
 
@@ -130,13 +130,13 @@ FINDINGS = (
     *(
         Finding(
             "groups",
-            f"exponent in {axis} of the error {words}",
+            f"exponent in {axis} of the norm of the error {words}, logistic, Gaussian rows",
             PUBLISHED,
             "=",
             value,
             _exponent(axis, gap, column),
             0.1,
-            NOT_REACHED,
+            discussion=NOT_REACHED,
         )
         for axis, gap, words, value, column in (
             ("n, d = 10", "newton", "of Newton, one point", -2.0, "slope"),
