@@ -141,7 +141,7 @@ def test_only_samples_that_weigh_are_looked_at():
 
 
 def test_large_models_are_checked_in_their_own_precision(monkeypatch):
-    module = import_module("trak_theory.torch_bridge.preflight_checks")
+    module = import_module("trak_theory.torch_bridge.curvature_checks")
     monkeypatch.setattr(module, "DOUBLE_BELOW", 1)
     pixels, labels = images((6,))
     model = mlp_objective().model.module.float()

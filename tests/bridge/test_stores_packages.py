@@ -101,6 +101,25 @@ def test_the_sign_of_bergson_scores_is_never_guessed(tmp_path):
         recognise(copy)
 
 
+def reconfigured(path, tmp_path, before, after):
+    copy = shutil.copytree(path, tmp_path / "run")
+    config = copy / "scores" / "config.yaml"
+    assert config.read_text().count(before) == 1
+    config.write_text(config.read_text().replace(before, after))
+    return copy
+
+
+def test_largest_scores_over_queries_are_refused(tmp_path):
+    with pytest.raises(StoreError, match="one score a point, the largest over queries"):
+        recognise(reconfigured(BERGSON / "score", tmp_path, "score: individual", "score: nearest"))
+
+
+def test_cosines_are_named_and_not_held_against_dot_products(tmp_path):
+    copy = reconfigured(BERGSON / "score", tmp_path, "unit_normalize: false", "unit_normalize: true")
+    np.random.default_rng(0).standard_normal(48 * 32).astype(np.float32).tofile(copy / "index" / "gradients.bin")
+    assert any("scores are cosines" in note for note in recognise(copy).notes)
+
+
 def test_modules_of_kronfluence_add_up_to_its_total():
     total, modules = (recognise(KRONFLUENCE / "digits", scores=name) for name in ("all", "modules"))
     assert relative(total.scores, modules.scores) < 1e-6
@@ -112,6 +131,14 @@ def test_scores_and_arguments_of_two_kronfluence_runs_are_told_apart(tmp_path):
     arguments = json.loads((copy / "score_arguments.json").read_text())
     (copy / "score_arguments.json").write_text(json.dumps({**arguments, "damping_factor": 0.5}))
     with pytest.raises(StoreError, match=r"written with damping_factor = 0.001, but score_arguments.json says 0.5"):
+        recognise(copy)
+
+
+@pytest.mark.parametrize(("size", "indices"), [(47, None), (48, [0, 1, 2])])
+def test_kronfluence_scores_of_another_data_set_are_refused(size, indices, tmp_path):
+    copy = shutil.copytree(KRONFLUENCE / "digits" / "scores_all", tmp_path / "scores_all")
+    (copy / "train_dataset_metadata.json").write_text(json.dumps({"dataset_size": size, "indices": indices}))
+    with pytest.raises(StoreError, match=r"has shape \(4, 48\), expected \(queries, points\) = \(4, (47|3)\)"):
         recognise(copy)
 
 

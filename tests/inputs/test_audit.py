@@ -55,7 +55,7 @@ def test_another_format(tmp_path):
     path.write_text("features,residual\n1,2\n")
     assert "is not a readable .npz file" in refused(path, tmp_path)
     np.save(tmp_path / "g.npy", np.ones((3, 3)))
-    assert "is not a readable .npz file" in refused(tmp_path / "g.npy", tmp_path)
+    assert "is no store of a known package" in refused(tmp_path / "g.npy", tmp_path)
 
 
 def test_a_zip_of_something_else(tmp_path):
@@ -88,14 +88,14 @@ def test_missing_file_and_arrays(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("features", np.full((30, 50), np.nan), "features has non-finite entries (NaN or inf), the first in row 0"),
-        ("queries", np.ones((4, 49)), "queries have width 49, the features have width 50"),
-        ("residual", np.ones(29), "residual has 29 values for n = 30 points"),
+        ("features", np.full((30, 50), np.nan), "NaN or inf, first in row 0 of 30"),
+        ("queries", np.ones((4, 49)), "queries (4, 49) do not belong to features (30, 50)"),
+        ("residual", np.ones(29), "residual: shape (29,), expected (30,)"),
         ("residual", np.full(30, 3.0), "not of a logistic margin"),
-        ("features", np.ones(30), "features must have 2 axes"),
+        ("features", np.ones(30), "expected (n, p) and (q, p)"),
         ("features", np.array([["a"] * 50] * 30), "expected real numbers"),
-        ("scores", np.ones((4, 30)), "scores have shape (4, 30), expected (n, q) = (30, 4)"),
-        ("curvature", -np.ones(30), "curvature must be ≥ 0"),
+        ("scores", np.ones((4, 30)), "scores: shape (4, 30), expected (n, q) = (30, 4)"),
+        ("curvature", -np.ones(30), "curvature: must be ≥ 0"),
     ],
 )
 def test_wrong_arrays(name, value, message, tmp_path):

@@ -155,7 +155,7 @@ class Yardstick:
             "worst query": _log(energies[1].max()) / 2,
             "worst point": _log(energies[0].max()) / 2,
             **self._joint(given - self.mean),
-            **self._likelihoods(scores),
+            **self._likelihoods(given),
             **self._spectrum(scores),
             "Kendall's τ with the mean": self._kendall(scores),
             **self._trends(given),
@@ -172,6 +172,7 @@ class Yardstick:
         }
 
     def _likelihoods(self, scores: Array) -> dict[str, float]:
+        """Of scores without their factor: the settings differ in the number of strong directions."""
         own = self.whitening.log_likelihood(scores)
         return {name: rival.log_likelihood(scores) - own for name, rival in self.rivals.items()}
 

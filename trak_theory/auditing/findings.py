@@ -33,12 +33,17 @@ MEANINGS = {
 }
 
 
-def alarm_sentence(check: ScoreCheck) -> str:
-    """The statistic that is farthest from what the law allows, and what that means."""
+def alarm_clause(check: ScoreCheck) -> str:
+    """What the statistic that is farthest from the law's means."""
+    return MEANINGS[check.worst.name]
+
+
+def alarm_numbers(check: ScoreCheck) -> str:
+    """That statistic with its numbers."""
     worst = check.worst
     return (
-        f"{MEANINGS[worst.name]} ({worst.name} {worst.value:.3g}, expected {worst.expected:.3g} ± {worst.sd:.2g}; "
-        f"healthy scores do this in 1 of 200 audits)"
+        f"{worst.name}: {worst.value:.3g} where the law says {worst.expected:.3g} ± {worst.sd:.2g}; healthy scores are as "
+        "extreme in any statistic in 1 of 200 audits"
     )
 
 

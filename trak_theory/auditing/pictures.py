@@ -68,20 +68,30 @@ def _range(mean: Array, sd: Array) -> tuple[Array, Array]:
 def _map(axis: Axes, audit: Audit) -> None:
     """Agreement against the package's own parameter, a line for every k; the present setting and the advice marked."""
     measure = "kendall" if "kendall" in audit.map[0] else "pearson"
-    values = [row["value"] for row in audit.map if row["value"] > 0] or [1.0]
+    top = max(row[measure] for row in audit.map)
+    least = _least_shown(audit)
     for k in sorted({row["k"] for row in audit.map}):
         rows = sorted((row for row in audit.map if row["k"] == k), key=lambda row: row["value"])
-        own = k == audit.setting["k"]
-        line = [row["value"] for row in rows], [row[measure] for row in rows]
-        axis.plot(*line, color=MARK if own else INK, linewidth=2 if own else 0.8, alpha=1 if own else 0.5)
-        axis.text(line[0][-1], line[1][-1], f" {k}", color=MARK if own else INK, va="center", fontsize=8)
-    axis.set_xscale("symlog", linthresh=min(values))
-    axis.set_xlim(left=0)
+        values, heights = [max(row["value"], least) for row in rows], [row[measure] for row in rows]
+        own, peak = k == audit.setting["k"], int(np.argmax(heights))
+        colour = MARK if own else INK
+        axis.plot(values, heights, color=colour, linewidth=2 if own else 0.8, alpha=1 if own else 0.6)
+        axis.annotate(f"k = {k}", (values[peak], heights[peak]), (-34, 2), textcoords="offset points", color=colour, size=8)
+    axis.set_xscale("log")
+    axis.set_xlim(left=least)
+    axis.set_ylim(top=top + 0.06)
     if audit.advice.value is not None and audit.advice.predicted is not None:
-        axis.plot(audit.advice.value, audit.advice.predicted, "*", color=INK, markersize=10)
-    axis.axvline(audit.setting["value"], color=INK, linestyle=":", linewidth=1)
-    axis.set_xlabel(f"{audit.setting['parameter']} (dotted: now, star: advice)")
-    axis.set_ylabel(f"predicted {measure.title()}; numbers: k")
+        axis.plot(max(audit.advice.value, least), audit.advice.predicted, "*", color=INK, markersize=10)
+    axis.axvline(max(audit.setting["value"], least), color=INK, linestyle=":", linewidth=1)
+    axis.set_xlabel(f"{audit.setting['parameter']} (dotted: now, star: advice; left edge: 0)")
+    axis.set_ylabel(f"predicted {measure.title()}")
+
+
+def _least_shown(audit: Audit) -> float:
+    """Left edge: below a thousandth of the advice, or a millionth of the largest ridge, nothing changes any more."""
+    largest = max(row["value"] for row in audit.map)
+    wanted = [value for value in (audit.advice.value, audit.setting["value"]) if value]
+    return max(min([1e-3 * value for value in wanted], default=0.0), 1e-6 * largest, 1e-300)
 
 
 def _svg(draw: Callable[[Axes, Audit], None], audit: Audit) -> str:

@@ -11,7 +11,8 @@ from numpy.random import Generator
 
 from trak_theory.auditing.alarms import Calibration, ScoreCheck
 from trak_theory.auditing.findings import (
-    alarm_sentence,
+    alarm_clause,
+    alarm_numbers,
     rounding_sentence,
     smallest_eigenvalue,
     zero_scores,
@@ -129,7 +130,7 @@ def examine(
         sensitivity=tuple(sensitivity(space, data, laws.random, eigenvalues, training, fraction, k)),
         recommendation=recommendation,
         map=_map(plan, unit),
-        findings=_findings(law, broken, comparison, advice, package),
+        findings=_findings(laws, check, broken, comparison, advice, package),
         remarks=(*rule.warnings, *notes, *data.notes),
     )
 
@@ -209,7 +210,7 @@ def _checked(
     queries = np.ones(scores.shape[1], bool)
     draws = drawn(law, data.residual, _gram(data.queries), (points, queries))
     check = Calibration(draws, rng).check(scores[np.ix_(draws.points, draws.queries)])
-    return check, alarm_sentence(check) if check.alarm else None
+    return check, alarm_clause(check) if check.alarm else None
 
 
 def _gram(rows: Array) -> Array:
@@ -218,11 +219,18 @@ def _gram(rows: Array) -> Array:
 
 
 def _findings(
-    law: KernelLaw, broken: str | None, comparison: Row | None, advice: Advice, package: Package
+    laws: Laws,
+    check: ScoreCheck | None,
+    broken: str | None,
+    comparison: Row | None,
+    advice: Advice,
+    package: Package,
 ) -> tuple[str, ...]:
-    found = [law.diagnosis] if law.diagnosis else []
+    found = [laws.law.diagnosis] if laws.law.diagnosis else []
     if broken:
         found.append(f"these scores are not to be used: {broken}")
+    if check is not None and check.alarm:
+        found.append(alarm_numbers(check))
     if comparison is not None and comparison["kendall"] is None:
         found.append("the scores point against the law (negative scale): check sign and order of points and queries")
     elif comparison is not None and abs(gap := comparison["kendall"] - comparison["predicted_kendall"]) > NOTABLE:
@@ -230,7 +238,7 @@ def _findings(
             f"the scores agree with their own kernel by Kendall {comparison['kendall']:.3f}, {gap:+.3f} from what the "
             "law says: the setting or the package's unit is not as stated, or half precision adds an error of its own"
         )
-    return (*found, *_to_do(law.singular, advice, package))
+    return (*found, *_to_do(laws.law.singular, advice, package))
 
 
 def _to_do(singular: bool, advice: Advice, package: Package) -> list[str]:

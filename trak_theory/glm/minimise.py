@@ -135,9 +135,9 @@ def _line_search(objective: Objective, point: Point, step: Array, decrement: flo
     length = 1.0
     for _ in range(MAX_HALVINGS):
         trial = objective.at(point.theta + length * step)
-        with np.errstate(over="ignore", invalid="ignore"):  # NaN, far out, is too far
-            slope = step @ trial.gradient
-        if slope <= OVERSHOT * decrement**2:
+        with np.errstate(over="ignore"):
+            lower = np.isfinite(trial.gradient).all() and step @ trial.gradient <= OVERSHOT * decrement**2
+        if lower:
             break
         length /= 2
     return trial

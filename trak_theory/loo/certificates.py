@@ -130,7 +130,8 @@ class SelfConcordant(Certificate):
         sure = np.sqrt(1 - doubt)
         left, reach = self.evaluator.precision.gradient / sure, self.evaluator.lengths.max() / sure
         distance = newton_certificate(left, reach, 1.0, self.self_concordance)
-        return (np.linalg.norm(self.whitened, axis=1) + self.error) / sure * distance
+        length = (np.linalg.norm(self.whitened, axis=1) + self.error) / sure
+        return length * distance if np.isfinite(distance) else np.full(length.shape, np.inf)
 
 
 class StrongConvexity(Certificate):
@@ -158,7 +159,8 @@ class StrongConvexity(Certificate):
     @cached_property
     def own(self) -> Array:
         distance = self._distance(np.zeros(self.queries.shape[1]), self.evaluator.precision.gradient)
-        return np.linalg.norm(self.queries, axis=1) * distance
+        length = np.linalg.norm(self.queries, axis=1)
+        return length * distance if np.isfinite(distance) else np.full(length.shape, np.inf)
 
     def _distance(self, gradient: Array, rounding: Array | float) -> Array:
         factor = self.evaluator.fit.minimum.factor

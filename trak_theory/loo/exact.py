@@ -57,6 +57,11 @@ def leave_one_out(fit: Fit, queries: ArrayLike, *, tol: float = 1e-10) -> LeaveO
     `tol` on ill-conditioned features. Cost: a few pairs of products (n, m) × (m, n), m = min(n, p), in blocks of 256
     left-out points; rows that did not converge get a Newton solve of their own. Errors are per row: a left-out
     problem without a minimiser comes back as NaN with an infinite radius and the reason.
+
+    >>> from trak_theory import GLM, leave_one_out
+    >>> fit = GLM([[1.0], [1.0], [1.0]], [1.0, 2.0, 6.0]).fit()  # the mean, 3
+    >>> leave_one_out(fit, [[1.0]]).influence[:, 0].round(9).tolist()  # 3 − 4, 3 − 3.5, 3 − 1.5
+    [-1.0, -0.5, 1.5]
     """
     queries = query_array(queries, fit.glm.features.shape[1])
     certificate = certificate_for(fit, queries, sharp=False)

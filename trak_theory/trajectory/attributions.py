@@ -76,7 +76,7 @@ def attribute(
     run: Run,
     query: Any,
     *,
-    estimator: Estimator = "two-step",
+    estimator: Estimator = "frozen-push",
     removal: Removal = "keep",
     occurrences: Occurrences = "all",
     curvature: Curvature = "exact",
@@ -88,9 +88,10 @@ def attribute(
     query: an array (p,) or (p, q), read as queryᵀθ_T, or a `Query`. One reverse sweep over the run with exact
     Hessian-vector products; all q queries go as one block.
 
-    estimator    two-step (ours): the optimiser's step with the sample removed, and the next one's moments, exactly,
-                 then linear; frozen-push (ours): the same, with the moments exact through the run's first ten steps,
-                 where v̂ is young; exact-push (ours): one exact step, which can blow up on a young v̂; hybrid (ours):
+    estimator    frozen-push (ours, the default: nowhere worse beyond its error, far better for embeddings): the
+                 optimiser's step with the sample removed, and the next one's moments, exactly, then linear; exact
+                 moments go on through the run's first ten steps, where v̂ is young; two-step (ours): through one step
+                 only, which holds fewer gradients; exact-push (ours): one exact step, which can blow up on a young v̂; hybrid (ours):
                  an exact step for θ, linear moments; first-order: the derivative (SGD- or AdamW-influence, by the
                  run's optimiser); sgd: the SGD formula whatever the optimiser was
     removal      keep: the batch gradient keeps its denominator |B|; renormalise: it becomes the mean of the rest

@@ -27,7 +27,7 @@ def forward(
     run: Run,
     samples: ArrayLike,
     *,
-    estimator: Estimator = "two-step",
+    estimator: Estimator = "frozen-push",
     removal: Removal = "keep",
     curvature: Curvature = "exact",
     damping: float = 1.0,

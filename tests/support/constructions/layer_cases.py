@@ -39,7 +39,9 @@ from support.constructions.layers import (
     norm,
     own,
     recurrent,
+    reversal,
     scaled_by_item,
+    tied_padding,
     tokens,
     two_inputs,
 )
@@ -88,7 +90,7 @@ LAYERS = [
     Case(LAYER, "GPT-2 of transformers, default attention", gpt2),
     Case(LAYER, "GPT-2, eager attention", lambda: gpt2(attention="eager")),
     Case(LAYER, "GPT-2 inside a module of one's own", lambda: gpt2(wrapped=True)),
-    Case(LAYER, "float32 parameters", lambda: Setup(dtype=torch.float32)),
+    Case(LAYER, "float32 parameters", lambda: Setup(dtype=torch.float32, length=3e-2, rel=0.02)),
     Case(LAYER, "Dropout", lambda: Setup(mlp(partial(nn.Dropout, 0.1))), "drops at random .*set p = 0"),
     Case(
         LAYER, "dropout of an LSTM", lambda: recurrent(nn.LSTM, num_layers=2, dropout=0.2), "build it with dropout = 0"
@@ -130,6 +132,8 @@ LAYERS = [
         lambda: embedded(scale_grad_by_freq=True),
         "leave scale_grad_by_freq out",
     ),
+    Case(LAYER, "a gradient reversal layer", reversal, "Hessian-vector product is .* of its size away"),
+    Case(LAYER, "padding_idx of a tied Embedding that is in use", tied_padding, "the padding_idx of a tied Embedding"),
     Case(
         LAYER,
         "weight_norm",

@@ -100,9 +100,9 @@ def used_only(module: nn.Module) -> torch.optim.Optimizer:
 
 
 class Tied(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, padding_idx: int | None = None) -> None:
         super().__init__()
-        self.embed = nn.Embedding(7, 4)
+        self.embed = nn.Embedding(7, 4, padding_idx=padding_idx)
         self.head = nn.Linear(4, 7, bias=False)
         self.head.weight = self.embed.weight
 
@@ -154,6 +154,32 @@ class Rounded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
         return slope * ctx.saved_tensors[0].detach()
+
+
+class Reversed(torch.autograd.Function):
+    """The identity, whose gradient is reversed: what adversarial training does to the layers below."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return -0.5 * slope
+
+
+def reversal() -> Setup:
+    return Setup(forward(lambda m, x: m.head(torch.tanh(Reversed.apply(m.body(x)))), body=body))
+
+
+def tied_padding() -> Setup:
+    return Setup(lambda: Tied(padding_idx=3), tokens(), tokens()[:, 0])
 
 
 def embedded(**settings: Any) -> Setup:

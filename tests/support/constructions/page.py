@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from support.constructions.families import FAMILIES
 from support.constructions.layer_cases import LAYERS
 from support.constructions.loop_cases import LOOPS
 from support.constructions.setup import Case
@@ -24,7 +25,7 @@ them; `trak_theory.torch_bridge.preflight(objective)` runs without a loop.
 
 
 def page() -> str:
-    cases: list[Case | TrainerCase] = [*LAYERS, *LOOPS, *TRAINER]
+    cases: list[Case | TrainerCase] = [*LAYERS, *FAMILIES, *LOOPS, *TRAINER]
     right = [case for case in cases if case.refused is None]
     refused = [case for case in cases if case.refused is not None]
     titles = (f"## Right ({len(right)})\n", f"\n## Refused before the first step ({len(refused)})\n")

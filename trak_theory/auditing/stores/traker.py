@@ -151,6 +151,8 @@ def _member(metadata: _Metadata, model: str, experiment: _Experiment | None) -> 
     done = read_npy(folder / "_is_featurized.mmap", (n, 1))
     if (written := int(np.count_nonzero(np.asarray(done) == 1))) < n:
         raise StoreError(f"{folder}: {written} of {n} points were featurised: run featurize for the others")
+    if not (folder / "grads.mmap").exists():
+        raise StoreError(f"{folder / 'grads.mmap'}: no such file: keep it, finalize_features(del_grads=False)")
     features = read_npy(folder / "grads.mmap", (n, k))
     notes = checked_rows(folder / "grads.mmap", features, zeros=False)
     preconditioned = read_npy(folder / "features.mmap", (n, k))
