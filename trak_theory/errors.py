@@ -12,6 +12,7 @@ EXTRAS = {
     "matplotlib": "audit",
     "pandas": "audit",
     "pyarrow": "audit",
+    "yaml": "audit",
     "safetensors": "audit",
     "joblib": "studies",
     "sklearn": "studies",

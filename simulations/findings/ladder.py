@@ -43,7 +43,7 @@ def _pairs(rows: pd.DataFrame) -> Measured:
 def _exponent(regime: str, gap: str, column: str = "slope"):
     def measure(rows: pd.DataFrame) -> Measured:
         kept = rows[(rows["regime"] == regime) & (rows["measure"] == gap)]
-        return by_replicate(kept, column, ["regime"], "random problems")
+        return by_replicate(kept.drop_duplicates("replicate"), column, ["regime"], "random problems")
 
     return measure
 
@@ -130,7 +130,7 @@ FINDINGS = (
     *(
         Finding(
             "groups",
-            f"exponent in {axis} of the error {words}",
+            f"exponent in {axis} of the norm of the error {words}, logistic, Gaussian rows",
             PUBLISHED,
             "=",
             value,

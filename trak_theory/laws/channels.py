@@ -21,7 +21,7 @@ from trak_theory.laws.proximal import proximal
 from trak_theory.losses import Logistic, Loss, Poisson, PseudoHuber, Squared
 from trak_theory.numerics.quadrature import normal_rule
 
-NEGLIGIBLE = 1e-16
+NEGLIGIBLE = 1e-20
 
 
 @dataclass(frozen=True, eq=False)

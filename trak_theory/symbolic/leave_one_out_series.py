@@ -135,7 +135,7 @@ def interaction_in_one_dimension() -> Any:
     condition = sum(OBJECTIVE[m + 1] * change**m / sp.factorial(m) for m in range(3))
     condition += first * (POINT[1] + POINT[2] * change) + second * (OTHER_POINT[1] + OTHER_POINT[2] * change)
     condition = sp.expand(condition - OBJECTIVE[1])  # F′(θ̂) = 0
-    known = {}
+    known: dict[Any, Any] = {}
     for name, powers in (("i", (1, 0)), ("j", (0, 1)), ("ij", (1, 1))):
         coefficient = condition.coeff(first, powers[0]).coeff(second, powers[1]).subs(known)
         known[alone[name]] = sp.solve(coefficient, alone[name])[0]

@@ -18,7 +18,7 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from simulations.engine.store import Store
-from simulations.engine.study import Params, Rows, Study, grid
+from simulations.engine.study import Params, Rows, Study, find_study, grid
 from simulations.studies.laws.rank_grid import spectrum_of
 from trak_theory import GLM, Linearization, agreement, influence, newton, project, projection_law, trak
 from trak_theory.laws.channels import channel_of
@@ -205,7 +205,7 @@ def judge(frame: pd.DataFrame) -> pd.DataFrame:
 
 def main(results: Annotated[Path, typer.Option(help="Folder that the study wrote.")] = Path("results")) -> None:
     """Print every cell that is harmful or warned of, and the counts; exit status 1 when a harmful one is silent."""
-    table = judge(Store(results).load(STUDY))
+    table = judge(Store(results).load(find_study("premises")))
     shown = ["part", "split", "entries", "value", "covariance", "sketch", "n", "p", "k", "loss"]
     numbers = ["simulated", "law", "error", "se", "number", "warned"]
     typer.echo(table.loc[table["harmful"] | table["warned"], shown + numbers].round(3).to_string(index=False))

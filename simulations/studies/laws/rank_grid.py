@@ -17,7 +17,7 @@ from numpy.random import Generator
 from scipy.stats import lognorm
 
 from simulations.engine.store import Store
-from simulations.engine.study import Params, Rows, Study
+from simulations.engine.study import Params, Rows, Study, find_study
 from simulations.studies.laws.rank_law import MEASURES, draw, law_row
 from trak_theory.laws.rank_law import rank_law_of
 from trak_theory.laws.state_evolution import state_evolution
@@ -158,7 +158,7 @@ def main(
     results: Annotated[Path, typer.Option(help="Folder that the study wrote.")] = Path("results"),
 ) -> None:
     """Print the calibration of c and the verdict on every setting; exit status 1 when a gated one fails."""
-    table = judge(compare(Store(results).load(STUDY)))
+    table = judge(compare(Store(results).load(find_study("rank_grid"))))
     calibration, grid = (table[table["grid"] == name] for name in ("calibration", "grid"))
     for measure in ALLOWANCE if len(calibration) else ():
         rows = calibration[calibration["measure"] == measure]

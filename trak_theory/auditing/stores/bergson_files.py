@@ -20,7 +20,7 @@ from trak_theory.auditing.stores.files import (
     reading,
 )
 from trak_theory.auditing.stores.values import checked_rows
-from trak_theory.errors import StoreError
+from trak_theory.errors import StoreError, require
 
 LARGEST_YAML = 2**16  # bytes; a configuration has three thousand
 SETTINGS = ("projection_dim", "projection_type", "projection_scale", "projection_target", "projection_version")
@@ -204,10 +204,9 @@ def _groups(settings: dict[str, Any], group: str) -> list[dict[str, Any]]:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        import yaml
-    except ImportError as error:
-        raise StoreError(f"{path}: PyYAML is needed to read it: pip install pyyaml") from error
+    require("yaml")
+    import yaml
+
     with reading(path):
         if (size := file_size(path)) > LARGEST_YAML:
             raise StoreError(f"{path}: {size} bytes of configuration, at most {LARGEST_YAML} are read")
