@@ -99,7 +99,7 @@ def _place(confidence: float, draws: int) -> int:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
     places = np.arange(1, positive_count("draws", draws) + 1)
-    certain = beta.cdf(1 - confidence, places, draws + 1 - places) >= CERTAINTY
+    certain = np.asarray(beta.cdf(1 - confidence, places, draws + 1 - places)) >= CERTAINTY
     if not certain[0]:
         enough = int(np.ceil(np.log(1 - CERTAINTY) / np.log(confidence)))
         raise ValueError(f"{draws} draws are too few for confidence {confidence}: take at least {enough}")
