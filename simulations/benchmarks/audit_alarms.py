@@ -31,7 +31,7 @@ HALF_MATTERS = "k near rank"
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of features: rows (n, p) of a data set from its weights; the same data with other weights is another model."""
+    """A kind of features: rows (n, p) of a data set; the same data with other weights is another model."""
 
     name: str
     sample: Callable[[int, Generator], Array]

@@ -167,7 +167,7 @@ class Yardstick:
         ratio = np.where(strong, squares, 0.0) / self.whitening.variances
         return {
             "joint spread": _log(ratio.sum() / strong.sum()) / 2,
-            "worst direction": _log((ratio.sum(1) / np.maximum(strong.sum(1), 1)).max()) / 2,
+            "worst direction": _log(float((ratio.sum(1) / np.maximum(strong.sum(1), 1)).max())) / 2,
             "weak directions": _log(FLOOR + squares[~strong].sum() / squares.sum()),
         }
 

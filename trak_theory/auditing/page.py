@@ -19,7 +19,7 @@ from trak_theory.auditing.result import Audit
 Section = tuple[str, str, list[Row]]
 
 GLOSSARY = {
-    "score": "What the model's output on a query owes to one training point: output with it minus output without it. "
+    "score": "What the output on a query owes to one training point: output with it minus output without it. "
     "Positive where the point helps.",
     "presence sign": "The sign convention above.",
     "reference": "The influence function of the linearised network with nothing projected, regularised as the training "
@@ -101,7 +101,9 @@ def _tables(audit: Audit) -> list[Section]:
         "degrees of freedom of the error bars, k − df₂": audit.spare,
         f"share of the top {audit.setting['top']} that another seed keeps": audit.top_overlap,
     }
-    losses = [] if audit.projection_loss is None else [{k: v for k, v in audit.projection_loss.items() if v is not None}]
+    losses = (
+        [] if audit.projection_loss is None else [{k: v for k, v in audit.projection_loss.items() if v is not None}]
+    )
     return [
         (
             "Recommendation",
@@ -109,7 +111,11 @@ def _tables(audit: Audit) -> list[Section]:
             _listed(asdict(audit.advice)) if audit.advice.value is not None else [],
         ),
         ("Setting", "", _listed(audit.setting)),
-        ("What the projection is", "k random dimensions are a ridge γ, plus noise with a known variance.", _listed(law)),
+        (
+            "What the projection is",
+            "k random dimensions are a ridge γ, plus noise with a known variance.",
+            _listed(law),
+        ),
         (
             "Budget",
             "Kendall's τ with the reference, rung by rung, and what each step takes away.",
