@@ -16,7 +16,7 @@ def cell(regime="μ > 0"):
 
 
 def test_healthy_scores_rarely_alarm_whatever_their_factor():
-    """1 in 200 is the rate of the design; 3 or more of 60 has probability .003."""
+    """1 in 300 is the rate of the design; 3 or more of 60 has probability .001."""
     children = np.random.default_rng(2).spawn(60)
     checks = [
         cell().calibration.check(factor * cell().scores(c))

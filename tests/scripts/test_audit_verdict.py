@@ -115,7 +115,7 @@ def test_error_bars_are_in_the_unit_of_the_scores(lin, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"features": 1e150}, [], "their squares leave the range"),
+        ({"features": 1e150}, [], "entries reach"),
         ({}, ["--ridge", "1e300"], "beyond 10¹² times the trace"),
         ({}, ["--steps", "10"], "--steps needs --learning-rate"),
         ({}, ["--out", "/proc/nowhere/report"], "/proc/nowhere"),

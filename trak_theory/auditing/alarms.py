@@ -14,7 +14,7 @@ from trak_theory.auditing.score_draws import ScoreDraws
 from trak_theory.laws.conditional_rank_law import spread_triples
 from trak_theory.projection.kernel_law import KernelLaw
 
-DRAWS = 199  # an alarm needs a statistic beyond those of all of them: 1 in 200 healthy scores
+DRAWS = 299  # an alarm needs a statistic beyond those of all of them: 1 in 300 healthy scores
 PAIRS = 5_000
 WEAK = 1e-4  # directions with less than this share of the largest variance are taken together
 EQUAL = 1e-6  # in the logarithm: lengths that are alike show no trend

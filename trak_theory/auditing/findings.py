@@ -43,7 +43,7 @@ def alarm_numbers(check: ScoreCheck) -> str:
     worst = check.worst
     return (
         f"{worst.name}: {worst.value:.3g} where the law says {worst.expected:.3g} ± {worst.sd:.2g}; healthy scores are "
-        "as extreme in any statistic in 1 of 200 audits"
+        "as extreme in any statistic in 1 of 300 audits"
     )
 
 
