@@ -105,7 +105,7 @@ def test_command_without_features():
         (["--budget", "64"], "give --features, or --n, --p and --ridge"),
         (["--budget", "0", "--n", "20", "--p", "10", "--ridge", "2"], "budget must be positive"),
         (["--budget", "0.5", "--n", "20", "--p", "10", "--ridge", "2"], "does not pay for a single projection"),
-        (["--budget", "9", "--features", "none.npz", "--training-ridge", "1"], "No such file"),
+        (["--budget", "9", "--features", "none.npz", "--training-ridge", "1"], "no such file"),
     ],
 )
 def test_wrong_options(options, message):

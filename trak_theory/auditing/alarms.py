@@ -149,7 +149,7 @@ class Yardstick:
         energies = np.mean(z**2, 1), np.mean(z**2, 0)
         return {
             "correlation with the mean": scale * float(np.linalg.norm(self.mean) / np.linalg.norm(scores)),
-            "spread of z": _log(np.mean(energies[0])) / 2,
+            "spread of z": _log(float(np.mean(energies[0]))) / 2,
             "coverage of 95 % intervals": float(np.mean(np.abs(z) < 1.96)),
             "tails": _log(np.mean(z**4) / np.mean(energies[0]) ** 2),
             "worst query": _log(energies[1].max()) / 2,
@@ -166,7 +166,7 @@ class Yardstick:
         strong = self.whitening.strong
         ratio = np.where(strong, squares, 0.0) / self.whitening.variances
         return {
-            "joint spread": _log(ratio.sum() / strong.sum()) / 2,
+            "joint spread": _log(float(ratio.sum() / strong.sum())) / 2,
             "worst direction": _log(float((ratio.sum(1) / np.maximum(strong.sum(1), 1)).max())) / 2,
             "weak directions": _log(FLOOR + squares[~strong].sum() / squares.sum()),
         }
