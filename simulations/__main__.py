@@ -141,12 +141,14 @@ def claims(
     except ResultsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
+    if judged.missing:
+        typer.echo(f"not complete in {out}: {', '.join(judged.missing)}; python -m simulations run all", err=True)
+        if update is not None:
+            raise typer.Exit(1)
     entries = ledger(seed=SEED)
     formulas, studies = ledger_table(entries), findings_table(judged)
     typer.echo(f"{studies}\n\n{formulas}")
-    if judged.missing:
-        typer.echo(f"not complete in {out}: {', '.join(judged.missing)}; python -m simulations run all", err=True)
-    elif update is not None:
+    if update is not None:
         pack(store, [cell for study in all_studies() for cell in study.cells("quick", seed)], evidence)
         try:
             write_page(update, studies=studies, formulas=formulas, made_from=made_from(), evidence=evidence)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from trak_theory.attribution import (
+    group_influence,
+    group_newton,
     influence,
     newton,
     trak,
@@ -14,15 +16,17 @@ from trak_theory.auditing.audit import Audit, audit
 from trak_theory.auditing.planning import Plan, plan_a_priori, plan_projection
 from trak_theory.glm.model import GLM, Fit
 from trak_theory.laws.conditional_rank_law import conditional_rank_law
+from trak_theory.laws.confidence import RankConfidence, ranked_with_confidence
 from trak_theory.laws.lds_law import lds_law
 from trak_theory.laws.rank_law import RankLaw, rank_law, rank_law_of
 from trak_theory.laws.state_evolution import StateEvolution, state_evolution
 from trak_theory.linearization import Linearization, drop_ridge, project, unit_curvature
 from trak_theory.loo.certified_order import CertifiedOrder, certified_order
 from trak_theory.loo.exact import LeaveOneOut, leave_one_out
+from trak_theory.loo.groups import leave_group_out
 from trak_theory.loo.intervals import Interval, newton_interval
 from trak_theory.loo.ladder import Ladder, ladder
-from trak_theory.loo.series import infinitesimal_jackknife, newton_expansion
+from trak_theory.loo.series import group_interaction, infinitesimal_jackknife, newton_expansion
 from trak_theory.losses import Logistic, Loss, Poisson, PseudoHuber, Squared
 from trak_theory.numerics.agreement import Agreement, agreement
 from trak_theory.projection.error_bars import ProjectionLaw, projection_law
@@ -49,6 +53,7 @@ __all__ = [
     "Poisson",
     "ProjectionLaw",
     "PseudoHuber",
+    "RankConfidence",
     "RankLaw",
     "RidgeRule",
     "Squared",
@@ -60,10 +65,14 @@ __all__ = [
     "certified_order",
     "conditional_rank_law",
     "drop_ridge",
+    "group_influence",
+    "group_interaction",
+    "group_newton",
     "infinitesimal_jackknife",
     "influence",
     "ladder",
     "lds_law",
+    "leave_group_out",
     "leave_one_out",
     "newton",
     "newton_expansion",
@@ -75,6 +84,7 @@ __all__ = [
     "projection_matrix",
     "rank_law",
     "rank_law_of",
+    "ranked_with_confidence",
     "restored_block_influence",
     "restored_influence",
     "ridge_rule",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 from trak_theory.linearization import Linearization, drop_ridge, project, unit_curvature
 from trak_theory.numerics.checks import positive_count
@@ -33,6 +34,29 @@ def newton(lin: Linearization) -> Array:
     remaining = 1.0 - lin.leverage
     remaining = np.where(remaining > lin.features.shape[1] * np.finfo(float).eps, remaining, np.nan)
     return influence(lin) / remaining[:, None]
+
+
+def group_newton(lin: Linearization, groups: Sequence[ArrayLike]) -> Array:
+    """One Newton step of leaving out each group, (g, q): −r_Sᵀ(I − K_SS D_S)⁻¹K_S*, K = ΦH⁻¹Φᵀ; presence sign.
+
+    Exact for the squared loss; `newton` where S is one point. NaN where nothing is left. Indices as in numpy.
+    """
+    rows, queries = lin.whitened
+    found = np.full((len(groups), len(queries)), np.nan)
+    for g, group in enumerate(map(np.asarray, groups)):
+        kernel, root = rows[group], np.sqrt(lin.curvature[group])
+        weighted = root[:, None] * kernel
+        core = np.eye(len(group)) - weighted @ weighted.T
+        along = weighted @ (lin.residual[group] @ kernel)
+        if np.linalg.eigvalsh(core)[0] > rows.shape[1] * np.finfo(float).eps:
+            found[g] = -(lin.residual[group] @ kernel + np.linalg.solve(core, along) @ weighted) @ queries.T
+    return found
+
+
+def group_influence(lin: Linearization, groups: Sequence[ArrayLike]) -> Array:
+    """The sum of `influence` over each group, (g, q): what TRAK and its relatives say of a group; presence sign."""
+    single = influence(lin)
+    return np.array([single[np.asarray(group)].sum(0) for group in groups])
 
 
 def trak_kernel(lin: Linearization, *, ridge: float = 0.0) -> Linearization:

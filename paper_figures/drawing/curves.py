@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -34,30 +35,26 @@ def curves(axis: Axes, numbers: pd.DataFrame, *, x: str, group: str, labels: Map
     """One curve for each entry of `labels` (group → label); its place there decides colour and marker."""
     for place, (name, label) in enumerate(labels.items()):
         chosen = numbers[numbers[group] == name].sort_values(x)
-        axis.errorbar(
-            chosen[x],
-            chosen["mean"],
-            yerr=chosen["se"].fillna(0.0),
-            color=COLOURS[place % len(COLOURS)],
-            marker=MARKERS[place % len(MARKERS)],
-            label=label,
-        )
+        bars(axis, chosen, x=x, place=place, label=label)
     axis.grid(axis="y")
+
+
+def bars(axis: Axes, numbers: pd.DataFrame, *, x: str, place: int, label: str, y: str = "mean", **drawn: Any) -> None:
+    """y ± `se` (or `{y}_se`) against x; the place decides colour and marker. No error is no bar."""
+    error = numbers["se"] if y == "mean" else numbers[f"{y}_se"]
+    shape = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "label": label}
+    axis.errorbar(numbers[x], numbers[y], yerr=error.astype(float).fillna(0.0), **shape | drawn)
 
 
 def simulated(axis: Axes, numbers: pd.DataFrame, *, x: str, place: int, label: str) -> None:
     """Open markers with error bars: what was simulated, beside a law drawn as a line of the same colour."""
-    axis.errorbar(
-        numbers[x],
-        numbers["mean"],
-        yerr=numbers["se"],
-        color=COLOURS[place],
-        marker=MARKERS[place],
-        linestyle="none",
-        markerfacecolor="white",
-        markeredgewidth=0.8,
-        label=label,
-    )
+    bars(axis, numbers, x=x, place=place, label=label, linestyle="none", markerfacecolor="white", markeredgewidth=0.8)
+
+
+def data_sets(numbers: pd.DataFrame) -> str:
+    """The end of a caption: what points and bars are, where laws stand beside data."""
+    replicates = numbers.loc[numbers["part"] == "data", "replicates"].max()
+    return f"points and bars are mean ± s.e. over {replicates} data sets (bars shorter than a marker are hidden)."
 
 
 def shared_legend(figure: Figure, axis: Axes, columns: int) -> None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper_figures.drawing import torch_panels
+from paper_figures.drawing.curves import bars
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
 from simulations.workloads.torch_attribution import RELEASED, RESTORED, RULED
 
@@ -84,15 +85,17 @@ def _laws(axis: Axes, end: pd.DataFrame) -> pd.DataFrame:
     columns = ["recipe", "replicate", "sketch", "k", "k_over_n", "predicted", "measured", "measured_se", "coverage"]
     rows = end[end["part"] == "law"][columns].reset_index(drop=True)
     for place, (sketch, chosen) in enumerate(rows.groupby("sketch", sort=False)):
-        axis.errorbar(
-            chosen["predicted"],
-            chosen["measured"],
-            yerr=chosen["measured_se"],
-            marker=MARKERS[place],
-            color=COLOURS[place],
-            markerfacecolor=COLOURS[place] if place == 0 else "white",
+        label = {"normal": "normal projection", "count": "CountSketch"}[str(sketch)]
+        filled = COLOURS[place] if place == 0 else "white"
+        bars(
+            axis,
+            chosen,
+            x="predicted",
+            y="measured",
+            place=place,
+            label=label,
             linestyle="none",
-            label={"normal": "normal projection", "count": "CountSketch"}[str(sketch)],
+            markerfacecolor=filled,
         )
     low, high = rows["predicted"].min(), rows["predicted"].max()
     axis.plot([low, high], [low, high], color=GUIDE, zorder=0)

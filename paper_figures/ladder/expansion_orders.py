@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.curves import bars
+from paper_figures.drawing.style import PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -68,14 +69,7 @@ def _panel(axis: Axes, numbers: pd.DataFrame, series: list[str]) -> None:
         if line.empty:
             continue
         first = line.iloc[0]
-        axis.errorbar(
-            line["size"],
-            line["mean"],
-            yerr=line["se"].fillna(0.0),
-            color=COLOURS[place],
-            marker=MARKERS[place],
-            label=f"{first['slope']:.2f} ± {first['slope_se']:.1g}",
-        )
+        bars(axis, line, x="size", place=place, label=f"{first['slope']:.2f} ± {first['slope_se']:.1g}")
     axis.set_xscale("log")
     axis.set_yscale("log")
     low, high = axis.get_ylim()

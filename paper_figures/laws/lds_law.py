@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from paper_figures.drawing.curves import data_sets
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -72,7 +73,6 @@ def _panel(axis: Axes, design: pd.DataFrame, curve: str, colour: str) -> None:
 
 def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
     first = frame.iloc[0]
-    replicates = numbers.loc[numbers["part"] == "data", "replicates"].max()
     return (
         "Linear datamodelling score of least squares: Pearson correlation, over random half-subsets, of summed scores "
         "with the output of the model trained on the subset; predicted with nothing fitted (lines) and simulated "
@@ -80,6 +80,5 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         "exact leave-one-out influence, so that this score does not measure leave-one-out fidelity. Bottom: TRAK "
         f"against its projected dimension. n = {first['n']:,} points x ~ N(0, I_p), signal {first['signal']:g}, noise "
         f"{first['noise']:g}, {first['subsets']:,} subsets, {first['queries']} queries, projected ridge 0. The "
-        "simulated ceiling is √ of the adjusted R² of outputs on membership. Points and bars are mean ± s.e. over "
-        f"{replicates} data sets (bars shorter than a marker are hidden)."
+        "simulated ceiling is √ of the adjusted R² of outputs on membership. " + data_sets(numbers).capitalize()
     )

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import simulated
+from paper_figures.drawing.curves import data_sets, simulated
 from paper_figures.drawing.style import COLOURS, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -66,12 +66,11 @@ def _panel(axis: Axes, numbers: pd.DataFrame, measure: str) -> None:
 
 def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
     first = frame.iloc[0]
-    replicates = numbers.loc[numbers["part"] == "data", "replicates"].max()
     return (
         "Rows c_i g_i of unequal scale, g ~ N(0, I_p) and log c normal with E c² = 1: agreement with exact "
         "leave-one-out influence, predicted with nothing fitted (lines) and simulated (points); dimensionless. Dotted: "
         "the rule (2/π) asin Pearson, exact for equal leverage, which fails as leverages spread. "
         f"n = {first['n']:,}, p = {first['p']}, k = {first['k']}, ridge λ = {first['ridge']:g} (sum convention), "
-        f"signal {first['signal']:g}, one projection, μ = 0. Means over {first['queries']} queries; points and bars "
-        f"are mean ± s.e. over {replicates} data sets (bars shorter than a marker are hidden)."
+        f"signal {first['signal']:g}, one projection, μ = 0. Means over {first['queries']} queries; "
+        + data_sets(numbers)
     )

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import simulated
+from paper_figures.drawing.curves import data_sets, simulated
 from paper_figures.drawing.style import COLOURS, GUIDE, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -66,12 +66,10 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
 
 def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
     first = frame.iloc[0]
-    replicates = numbers.loc[numbers["part"] == "data", "replicates"].max()
     return (
         "Agreement of TRAK with exact leave-one-out influence, predicted with nothing fitted (lines) and simulated "
         "(points), against the projected dimension k as a share of p; all dimensionless. Logistic regression on "
         f"n = {first['n']:,} points x ~ N(0, I_p), signal ‖θ*‖ = {first['signal']:g}, ridge λ in the sum convention; "
         "J projections averaged, projected ridge μ. Where p > n the dotted line is k = n: without a projected ridge "
-        f"the agreement dips there. Means over {first['queries']} queries; points and bars are mean ± s.e. over "
-        f"{replicates} data sets (bars shorter than a marker are hidden)."
+        f"the agreement dips there. Means over {first['queries']} queries; " + data_sets(numbers)
     )

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import simulated
+from paper_figures.drawing.curves import data_sets, simulated
 from paper_figures.drawing.style import COLOURS, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -55,13 +55,11 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
 
 def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
     first = frame.iloc[0]
-    replicates = numbers.loc[numbers["part"] == "data", "replicates"].max()
     return (
         "Agreement of TRAK with exact leave-one-out influence against the projected dimension k for five spectra of "
         "the features, all with mean eigenvalue 1: predicted with nothing fitted (lines), simulated (points); "
         f"dimensionless. Logistic regression, n = {first['n']:,}, p = {first['p']:,}, signal {first['signal']:g}, "
         f"ridge λ = {first['ridge']:g} (sum convention), projected ridge μ = {first['projected_ridge']:g}, one "
         "projection. Where the spectrum decays, an implicit ridge far below λ amplifies the tail, and agreement falls "
-        f"as k grows. Means over {first['queries']} queries; points and bars are mean ± s.e. over "
-        f"{replicates} data sets."
+        f"as k grows. Means over {first['queries']} queries; " + data_sets(numbers)
     )

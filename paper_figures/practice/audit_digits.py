@@ -6,7 +6,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
+from paper_figures.drawing.curves import bars
+from paper_figures.drawing.style import COLOURS, GUIDE, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -22,15 +23,8 @@ def draw(results: Path) -> Drawing:
         for place, value in enumerate(ridges):
             group = frame[(frame["measure"] == measure) & (frame["regularization"] == value)].sort_values("k")
             axis.plot(group["k"], group["predicted"], color=COLOURS[place], marker="none")
-            axis.errorbar(
-                group["k"],
-                group["measured"],
-                yerr=group["measured_se"],
-                color=COLOURS[place],
-                marker=MARKERS[place],
-                linestyle="none",
-                label=f"regularization {value:g} (× p)",
-            )
+            label = f"regularization {value:g} (× p)"
+            bars(axis, group, x="k", y="measured", place=place, label=label, linestyle="none")
         axis.set_xscale("log")
         axis.set_xlabel("projected dimension k")
         axis.set_title("coverage of 95 % intervals" if measure == "coverage" else measure)

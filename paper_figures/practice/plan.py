@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
+from paper_figures.drawing.curves import bars
+from paper_figures.drawing.style import GUIDE, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -25,15 +26,7 @@ def draw(results: Path) -> Drawing:
         axis.plot(planned["k"], planned["predicted"], color="black", label="predicted")
         for place, (setting, label) in enumerate(LABELS.items()):
             group = chosen[chosen["setting"] == setting]
-            axis.errorbar(
-                group["k"],
-                group["simulated"],
-                yerr=group["simulated_se"],
-                color=COLOURS[place],
-                marker=MARKERS[place],
-                linestyle="none",
-                label=f"simulated, {label}",
-            )
+            bars(axis, group, x="k", y="simulated", place=place, label=f"simulated, {label}", linestyle="none")
         for row in planned.itertuples():
             axis.annotate(
                 f"J = {row.ensemble}", (row.k, row.predicted), xytext=(0, 6), textcoords="offset points", ha="center"

@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.curves import bars
+from paper_figures.drawing.style import GUIDE, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.shallow.feature_learning import DECAY, NOISE, RIDGE, SIZES
@@ -69,14 +70,7 @@ def _slopes(frame: pd.DataFrame) -> pd.DataFrame:
 def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
     for place, estimate in enumerate(ESTIMATES):
         line = numbers[numbers["estimate"] == estimate].sort_values("size")
-        axis.errorbar(
-            line["size"],
-            line["mean"],
-            yerr=line["se"].fillna(0.0),
-            color=COLOURS[place],
-            marker=MARKERS[place],
-            label=estimate,
-        )
+        bars(axis, line, x="size", place=place, label=estimate)
     axis.grid(axis="y")
 
 

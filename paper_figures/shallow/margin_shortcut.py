@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from paper_figures.drawing.curves import bars
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -65,14 +66,7 @@ def _rungs(axis: Axes, numbers: pd.DataFrame) -> None:
 def _scores(axis: Axes, numbers: pd.DataFrame) -> None:
     for place, output in enumerate(OUTPUTS):
         line = numbers[numbers["output"] == output].sort_values("factor")
-        axis.errorbar(
-            line["factor"],
-            line["mean"],
-            yerr=line["se"].fillna(0.0),
-            color=COLOURS[place],
-            marker=MARKERS[place],
-            label=output,
-        )
+        bars(axis, line, x="factor", place=place, label=output)
     axis.axvline(1.0, color=GUIDE, linestyle="--", zorder=0)
     axis.set_xscale("log", base=2)
     axis.set_xlabel("ridge / ridge of the rule")

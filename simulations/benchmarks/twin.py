@@ -33,7 +33,7 @@ def main(
         chosen = random_subsets(n, n // 2, subsets, drawing)
         recipe = TrainingRecipe(PAPER_RECIPE.weight_decay, PAPER_RECIPE.learning_rates, momentum=PAPER_RECIPE.momentum)
         lin = digits.margin_linearization()
-        jacobian = digits.network.jacobian(digits.inputs)
+        jacobian = digits.jacobian
         typer.echo(f"{machine()}; n = {n}, p = {lin.features.shape[1]}, {subsets} half subsets; processor seconds\n")
         typer.echo("| | build | group Newton | refit |\n|---|---|---|---|")
         _row("margin", lambda: twin(lin, recipe), chosen)

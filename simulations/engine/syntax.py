@@ -82,10 +82,10 @@ def forget_sources() -> None:
 
 @cache
 def entry_module(name: str) -> Module | None:
-    """As `module_of`, for the module that a study is declared in: it may lie outside the project."""
+    """As `module_of`, for a module that declares a study: outside the project it has the last part of its name."""
     found = module_of(name)
     file = getattr(sys.modules.get(name), "__file__", None)
-    return _parsed(name, Path(file)) if found is None and file else found
+    return _parsed(name.rpartition(".")[2], Path(file)) if found is None and file else found
 
 
 def _parsed(name: str, path: Path) -> Module:

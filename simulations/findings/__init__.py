@@ -10,6 +10,7 @@ MODULES = (
     "simulations.findings.ladder",
     "simulations.findings.laws",
     "simulations.findings.practice",
+    "simulations.findings.retraining",
     "simulations.findings.shallow",
     "simulations.findings.trajectory",
     "simulations.findings.lookahead",

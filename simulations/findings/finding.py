@@ -19,7 +19,7 @@ Verdict = Literal["holds", "FAILS", "unclear", "mixed"]
 class Finding:
     """One claim of a study.
 
-    study      whose results it reads; its figure has the same name
+    study      whose results it reads
     statement  in words, with the quantity that is measured; {learning_rate:g} is filled in with the setting
     source     T or D where the paper's thesis (not its numbers) is what is tested, else ours
     relation   of the measured number to `predicted`; = means: within ± tolerance

@@ -40,6 +40,18 @@ def _pairs(rows: pd.DataFrame) -> Measured:
     return by_replicate(kept, "pairs_proved", ["data"], SPLITS)
 
 
+def _exponent(regime: str, gap: str, column: str = "slope"):
+    def measure(rows: pd.DataFrame) -> Estimate:
+        kept = rows[(rows["regime"] == regime) & (rows["measure"] == gap)]
+        return mean(kept.drop_duplicates(["seed", "replicate"])[column])
+
+    return measure
+
+
+PUBLISHED = "arXiv 2512.12572"  # read in abstract and second hand
+NOT_REACHED = "sizes of this study are far from the limit, and the published bound hides logarithms"
+
+
 FINDINGS = (
     Finding(
         "ladder",
@@ -114,5 +126,27 @@ FINDINGS = (
         "≥",
         0.98,
         _pairs,
+    ),
+    *(
+        Finding(
+            "groups",
+            f"exponent in {axis} of the error {words}",
+            PUBLISHED,
+            "=",
+            value,
+            _exponent(axis, gap, column),
+            0.1,
+            NOT_REACHED,
+        )
+        for axis, gap, words, value, column in (
+            ("n, d = 10", "newton", "of Newton, one point", -2.0, "slope"),
+            ("n, d = 10", "difference", "of influence against Newton, one point", -2.0, "slope"),
+            ("n, d = n/2", "newton", "of Newton, one point", -1.0, "slope"),
+            ("n, d = n/2", "difference", "of influence against Newton, one point", -0.5, "slope"),
+            ("m, d = 10", "newton", "of group Newton", 1.0, "slope"),
+            ("m, d = n/2", "newton", "of group Newton", 1.0, "slope"),
+            ("m, d = n/2", "difference", "of summed influence against group Newton, small groups", 0.5, "first_slope"),
+            ("m, d = 10", "difference", "of summed influence against group Newton, large groups", 1.5, "last_slope"),
+        )
     ),
 )

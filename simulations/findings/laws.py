@@ -8,6 +8,7 @@ from scipy.interpolate import griddata
 
 from simulations.findings.finding import Finding
 from simulations.findings.measures import Measured, contrast, count, known, law_gap, stratified
+from simulations.studies.laws import premises
 
 GRID = ["n", "p", "k", "ridge", "signal", "projected_ridge", "ensemble", "loss", "covariance"]
 PROJECTED = ["features", "k_over_n", "ridge_share", "n"]
@@ -50,6 +51,12 @@ def _beats_exact(rows: pd.DataFrame) -> Measured:
     rows = rows[(rows["part"] == "data") & (rows["p_over_n"] > 1)]
     best = rows.groupby(["p_over_n", "replicate", "score"])["lds"].max().reset_index()
     return contrast(best, "score", "kernel", "exact", "lds", ["p_over_n"], DATA_SETS)
+
+
+def _silent(rows: pd.DataFrame) -> Measured:
+    """Harmful errors, beyond two standard errors, that no warning announces."""
+    judged = premises.judge(rows)
+    return count(judged["harmful"] & (judged["warnings"] == ""), len(judged), "designs and sketches")
 
 
 def _of_draws(value: str, target: float):
@@ -133,5 +140,13 @@ FINDINGS = (
         "≤",
         0.01,
         _of_draws("coverage", 0.95),
+    ),
+    Finding(
+        "premises",
+        "harmful errors of the rank and projection laws, on designs that break them, without a warning",
+        "ours",
+        "≤",
+        0.0,
+        _silent,
     ),
 )

@@ -10,7 +10,6 @@ import numpy as np
 
 from simulations.engine.reach import Reach
 from simulations.engine.reading import reading
-from simulations.engine.source import code_of
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.engine.syntax import Symbol
@@ -39,8 +38,7 @@ def judge_all(store: Store, *, seed: int = 0, keep_stale: bool = False) -> Ledge
     with reading([seed], keep_stale=keep_stale) as rules:
         for name, findings in groupby(all_findings(), lambda finding: finding.study):
             study = find_study(name)
-            code = code_of(study.run)
-            if any(store.state(cell, code) in ("missing", "failed") for cell in study.cells("quick", seed)):
+            if not all(store.path(cell).exists() for cell in study.cells("quick", seed)):
                 missing.append(name)
                 continue
             rows = store.load(study, "quick")
@@ -49,8 +47,8 @@ def judge_all(store: Store, *, seed: int = 0, keep_stale: bool = False) -> Ledge
 
 
 def findings_table(ledger: Ledger) -> str:
-    """Markdown: the count, what does not hold, then one section a study with its command and figure."""
-    return "\n".join([_count(ledger), "", *_unsettled(ledger), *_sections(ledger)])
+    """Markdown: the count, what does not hold, then one section a study with its command."""
+    return "\n".join([_count(ledger), "", *_unsettled(ledger), *_sections(ledger)]).strip()
 
 
 def _unsettled(ledger: Ledger) -> list[str]:
@@ -72,8 +70,8 @@ def _unsettled(ledger: Ledger) -> list[str]:
 def _sections(ledger: Ledger) -> list[str]:
     parts = []
     for name, group in groupby(ledger.judged, lambda entry: entry.finding.study):
-        commands = f"`python -m simulations run {name}`, figure: `python -m paper_figures {name}`"
-        parts += [f"### {name}", "", f"{find_study(name).summary} {commands}", "", *_table(list(group)), ""]
+        about = f"{find_study(name).summary} `python -m simulations run {name}`"
+        parts += [f"### {name}", "", about, "", *_table(list(group)), ""]
     return parts
 
 

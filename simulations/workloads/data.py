@@ -88,6 +88,14 @@ TARGETS: dict[str, Callable[[Array, Generator], Array]] = {
 }
 
 
+def digits() -> tuple[Array, Array]:
+    """scikit-learn's digits: pixels in [0, 1] (1797, 64), labels (1797,)."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    return pixels / 16, labels
+
+
 def _breast_cancer() -> Table:
     from sklearn.datasets import load_breast_cancer
 
@@ -96,11 +104,9 @@ def _breast_cancer() -> Table:
 
 
 def _digits_3_vs_8() -> Table:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    chosen = np.isin(data.target, (3, 8))
-    return data.data[chosen], (data.target[chosen] == 8).astype(float), "logistic"
+    pixels, labels = digits()
+    chosen = np.isin(labels, (3, 8))
+    return pixels[chosen] * 16, (labels[chosen] == 8).astype(float), "logistic"
 
 
 def _diabetes() -> Table:

@@ -9,8 +9,8 @@ from typing import Any
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from simulations.workloads.training_runs import epochs
 from trak_theory.trajectory import Objective, Task
+from trak_theory.trajectory.batches import shuffled_epochs
 
 BATCH, KEEP = 40, 0.5
 
@@ -33,7 +33,9 @@ class Setting:
 
     def stream(self, steps: int, rng: Generator) -> list[Array]:
         """Candidate batches in shuffled epochs."""
-        return [self.candidates[batch] for batch in epochs(len(self.candidates), size=BATCH, steps=steps, rng=rng)]
+        return [
+            self.candidates[batch] for batch in shuffled_epochs(len(self.candidates), size=BATCH, steps=steps, rng=rng)
+        ]
 
     def task(self, steps: int, rng: Generator) -> Task:
         return Task(self.objective, self.start, self.stream(steps, rng), self.validation, self.judge)

@@ -13,13 +13,15 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from simulations.workloads.training_runs import HELD_OUT, Setting, digits
+from simulations.workloads.data import digits
+from simulations.workloads.training_runs import HELD_OUT, Setting
 from trak_theory.torch_bridge import TorchObjective, cross_entropy
 from trak_theory.torch_bridge.objective import SampleLoss
 from trak_theory.torch_bridge.settings.language import LanguageSetting, gpt2, llama
 
 USERS, ITEMS, RANK, NOISE = 16, 14, 3, 0.3
 TOPICS, WORDS, BAG, WIDTH = 4, 150, 12, 8
+Build = Callable[[int, Generator], Setting[TorchObjective]]
 
 
 class GatedUnits(nn.Module):
@@ -66,7 +68,7 @@ class Bag(nn.Module):
         return self.read_out(self.words(words).mean(1))
 
 
-def cnn(activation: Callable[[], nn.Module]) -> Callable[[int, Generator], Setting[TorchObjective]]:
+def cnn(activation: Callable[[], nn.Module]) -> Build:
     """Two convolutions of stride 2 on 8 × 8 digits; p = 1 210."""
 
     def network() -> nn.Module:
@@ -110,7 +112,9 @@ def embedding_bag(n: int, rng: Generator) -> Setting[TorchObjective]:
     return _setting(Bag, cross_entropy, words, topics, n, rng)
 
 
-def language(build: Callable[..., LanguageSetting], *, warm: bool) -> Callable[[int, Generator], Setting[TorchObjective]]:
+def language(
+    build: Callable[..., LanguageSetting], *, warm: bool
+) -> Build:
     """A small language model from scratch, or after 60 warm-up steps with a new optimiser; n is its own."""
 
     def setting(n: int, rng: Generator) -> Setting[TorchObjective]:
@@ -142,7 +146,7 @@ def _setting(
     return Setting(inside, outside, inside.theta())
 
 
-TORCH_FAMILIES: dict[str, Callable[[int, Generator], Setting[TorchObjective]]] = {
+TORCH_FAMILIES: dict[str, Build] = {
     "cnn_relu": cnn(nn.ReLU),
     "cnn_leaky_relu": cnn(nn.LeakyReLU),
     "conv1d": conv1d,

@@ -10,9 +10,10 @@ import numpy as np
 from numpy import ndarray as Array
 
 from simulations.engine.study import Rows
-from simulations.studies.trajectory.proxy import label
+from simulations.workloads.remembered import Remembered
 from trak_theory.numerics.agreement import agreement, spearman
-from trak_theory.trajectory import Objective, Query, Run, attribute, error_bound, retrain_without, verdict
+from trak_theory.trajectory import Query, Run, attribute, error_bound, retrain_without, verdict
+from trak_theory.trajectory.verdicts import deserved
 
 ESTIMATORS: Mapping[str, Mapping[str, Any]] = {
     "sgd": {"estimator": "sgd"},
@@ -58,7 +59,7 @@ def trajectory_rows(
             **shared,
             "part": "run",
             "free_label": said.label,
-            "true_label": label(quality.spearman, quality.relative_error),
+            "true_label": deserved(quality.spearman, quality.relative_error),
             "sensitivity": said.sensitivity,
             "coverage": float(np.mean(np.abs(exact - best) <= width)),
             "null_effect": null_effect(run, query, exact),
@@ -67,38 +68,6 @@ def trajectory_rows(
         }
     )
     return rows
-
-
-class Remembered:
-    """An objective that keeps the derivatives at the states of one run: sweeps ask for the same ones again."""
-
-    def __init__(self, inner: Objective) -> None:
-        self.inner, self.n, self.p = inner, inner.n, inner.p
-        self._kept: dict[tuple[Any, ...], list[tuple[Any, Any, Any]]] = {}
-
-    def loss(self, theta: Any, batch: Array) -> Any:
-        return self.inner.loss(theta, batch)
-
-    def gradient(self, theta: Any, batch: Array, weights: Any) -> Any:
-        return self._recall("gradient", theta, batch, weights)
-
-    def sample_gradients(self, theta: Any, batch: Array) -> Any:
-        return self._recall("sample_gradients", theta, batch)
-
-    def hvp(self, theta: Any, batch: Array, weights: Any, directions: Any) -> Any:
-        return self._recall("hvp", theta, batch, weights, directions)
-
-    def ggn(self, theta: Any, batch: Array, weights: Any, directions: Any) -> Any:
-        return self.inner.ggn(theta, batch, weights, directions)
-
-    def _recall(self, name: str, theta: Any, batch: Array, *arrays: Any) -> Any:
-        kept = self._kept.setdefault((name, id(theta), batch.tobytes()), [])
-        for _, before, result in kept:
-            if all(bool((a == b).all()) for a, b in zip(before, arrays, strict=True)):
-                return result
-        result = getattr(self.inner, name)(theta, batch, *arrays)
-        kept.append((theta, arrays, result))  # θ too, so that its id is not given to another
-        return result
 
 
 def null_effect(run: Run, query: Query, exact: Array) -> float:

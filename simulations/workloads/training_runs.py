@@ -10,7 +10,9 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
+from simulations.workloads.data import digits
 from trak_theory.trajectory import MLP, Objective, Optimizer, Query, Run, loss_query, train
+from trak_theory.trajectory.batches import shuffled_epochs
 from trak_theory.trajectory.networks import ActivationName
 
 HELD_OUT = 200
@@ -35,7 +37,7 @@ class Setting(Generic[Net]):
         return loss_query(self.held_out, np.arange(count))
 
     def train(self, optimizer: Optimizer, *, size: int, steps: int, rng: Generator) -> Run:
-        batches = epochs(self.network.n, size=size, steps=steps, rng=rng)
+        batches = shuffled_epochs(self.network.n, size=size, steps=steps, rng=rng)
         return train(self.network, self.start, batches, optimizer)
 
 
@@ -46,15 +48,6 @@ class Family:
     load: Callable[[], Table]
     hidden: tuple[int, ...]
     activation: ActivationName = "tanh"
-
-
-def epochs(n: int, *, size: int, steps: int, rng: Generator) -> list[Array]:
-    """Batches of `size` without replacement, in shuffled epochs; what does not fill a batch is dropped."""
-    batches: list[Array] = []
-    while len(batches) < steps:
-        order = rng.permutation(n)[: n - n % size]
-        batches += list(order.reshape(-1, size))
-    return batches[:steps]
 
 
 def setting(name: str, *, n: int, rng: Generator) -> Setting[MLP]:
@@ -68,14 +61,6 @@ def setting(name: str, *, n: int, rng: Generator) -> Setting[MLP]:
         for part in (order[:n], order[n:])
     )
     return Setting(network, test, network.start(rng))
-
-
-def digits() -> Table:
-    """scikit-learn's digits, pixels in [0, 1]."""
-    from sklearn.datasets import load_digits
-
-    features, labels = load_digits(return_X_y=True)
-    return features / 16, labels
 
 
 def _breast_cancer() -> Table:

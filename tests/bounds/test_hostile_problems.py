@@ -5,9 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from scipy.linalg import qr
-
 from support.adversary import FAMILIES, METHODS, hostile_problems, survey
 from support.truth_in_60_digits import CONTEXT, NoUniqueMinimiserError, Truth, exactly
+
 from trak_theory.loo.rounding import factor_error, whitening_error
 from trak_theory.numerics.whitening import row_space, whiten
 
@@ -54,7 +54,7 @@ def least_squares(rows, targets, ridge):
 def test_the_truth_is_that_of_rational_arithmetic():
     rng = np.random.default_rng(2)
     features, targets = rng.standard_normal((6, 2)) * [1e9, 1e-7], rng.standard_normal(6)
-    truth = Truth(features, targets, "squared", np.full(2, 1e-12), np.ones(6), np.zeros(2))
+    truth = Truth(features, targets, "squared", np.full(2, 1e-12), np.ones(6), np.zeros(6), np.zeros(2))
     found = truth.influence(3, np.eye(2), np.zeros(2))
     full = least_squares(features.tolist(), targets.tolist(), 1e-12)
     left = least_squares(np.delete(features, 3, 0).tolist(), np.delete(targets, 3).tolist(), 1e-12)
@@ -67,7 +67,7 @@ def test_the_truth_is_that_of_rational_arithmetic():
 def test_the_truth_has_no_gradient(loss):
     rng = np.random.default_rng(3)
     features, targets, ridge = rng.standard_normal((7, 3)), (np.arange(7) % 2).astype(float), np.full(3, 1e-6)
-    truth = Truth(features, targets, loss, ridge, np.ones(7), np.zeros(3), 0.5)
+    truth = Truth(features, targets, loss, ridge, np.ones(7), np.zeros(7), np.zeros(3), 0.5)
     theta, slopes = exactly(features.tolist()) @ truth.minimiser, []
     for y, f in zip(targets, theta, strict=True):
         value = {
@@ -84,7 +84,7 @@ def test_the_truth_knows_when_there_is_no_unique_minimiser():
     twice, labels = np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]]), np.array([0.0, 1.0, 1.0])
     for features, loss in ((twice, "squared"), (np.array([[-1.0], [1.0], [2.0]]), "logistic")):
         p = features.shape[1]
-        truth = Truth(features, labels, loss, np.zeros(p), np.ones(3), np.zeros(p))
+        truth = Truth(features, labels, loss, np.zeros(p), np.ones(3), np.zeros(3), np.zeros(p))
         with pytest.raises(NoUniqueMinimiserError):
             _ = truth.minimiser
 
@@ -103,7 +103,9 @@ DESIGNS = {
     "positive": lambda rng, n, m: rng.random((n, m)),
     "offset": lambda rng, n, m: rng.standard_normal((n, m)) + 1e6,
     "graded": lambda rng, n, m: rng.standard_normal((n, m)) * 10.0 ** rng.uniform(-8, 8, (n, 1)),
-    "ill-conditioned": lambda rng, n, m: rng.standard_normal((n, m)) * np.logspace(0, -7, m) @ rng.standard_normal((m, m)),
+    "ill-conditioned": lambda rng, n, m: (
+        rng.standard_normal((n, m)) * np.logspace(0, -7, m) @ rng.standard_normal((m, m))
+    ),
 }
 
 

@@ -5,8 +5,11 @@ import pytest
 from hypothesis import event, given, settings, target
 from hypothesis import strategies as st
 from support.shallow_problems import CLASSES, SMOOTH, trained
+from support.shallow_truth import ACTIVATIONS, ShallowTruth
+from support.truth_in_60_digits import exactly
 
-from trak_theory.shallow import certify, leave_one_out, remainder_bound
+from trak_theory.errors import ConvergenceError, DeadNetworkError
+from trak_theory.shallow import TwoLayer, certify, leave_one_out, remainder_bound
 from trak_theory.shallow.activations import Tanh, as_activation
 from trak_theory.shallow.certificate import derivative_bounds, measure_bounds, stationary_radius, third_bound
 from trak_theory.shallow.heads import head_for
@@ -188,3 +191,61 @@ def test_relu_has_no_bound():
         network.on(rng.standard_normal((5, 2))), head_for("squared", rng.standard_normal(5)), 1.0, 0.0
     )
     assert certify(objective, network.initial(rng), np.ones(5)).radius == np.inf
+
+
+def hostile_fit(seed):
+    """A small network with ridge 1e-5 to 1, inputs and output scale over two decades; queries, and its truth."""
+    rng = np.random.default_rng(seed)
+    n, d, width = int(rng.integers(4, 9)), int(rng.integers(1, 3)), int(rng.integers(1, 4))
+    activation, loss = str(rng.choice(list(ACTIVATIONS))), str(rng.choice(["squared", "logistic"]))
+    ridge, scale = 10.0 ** rng.uniform(-5, 0), 10.0 ** rng.uniform(-1, 1)
+    inputs = rng.standard_normal((n, d)) * 10.0 ** rng.uniform(-1, 1)
+    targets = np.sin(inputs[:, 0]) + 0.3 * rng.standard_normal(n)
+    targets = targets if loss == "squared" else (np.arange(n) % 2).astype(float)
+    model = TwoLayer(inputs, targets, width=width, activation=activation, loss=loss, ridge=ridge, scale=scale)
+    fit, points = model.fit(model.initial(rng)), rng.standard_normal((20, d))
+    return fit, points, ShallowTruth(inputs, targets, width, activation, loss, ridge, scale)
+
+
+def false_radii(fit, points, truth):
+    """How many certified entries miss the truth, of how many."""
+    exact = leave_one_out(fit, fit.at(points))
+    full, false, certified = truth.output(truth.minimum_near(fit.theta), points), 0, 0
+    for i in np.flatnonzero(np.isfinite(exact.radius).all(1)):
+        left = truth.output(truth.minimum_near(exact.theta[i], i), points)
+        errors = abs(full - left - exactly(exact.influence[i].tolist()))
+        false += np.sum(errors > exactly(exact.radius[i].tolist()))
+        certified += len(points)
+    return false, certified
+
+
+@pytest.mark.parametrize("seed", [2, 5, 6, 10])
+def test_radii_of_leave_one_out_hold_in_fifty_digits(seed):
+    false, certified = false_radii(*hostile_fit(seed))
+    assert false == 0
+    assert certified >= 100
+
+
+@pytest.mark.slow
+def test_radii_of_many_networks_hold_in_fifty_digits():
+    total = np.zeros(2, int)
+    for seed in range(20, 60):
+        try:
+            total += false_radii(*hostile_fit(seed))
+        except (ConvergenceError, DeadNetworkError):
+            continue
+    assert total[0] == 0
+    assert total[1] >= 3000
+
+
+def test_networks_fit_targets_far_from_zero():
+    """Outputs of 1e5 are rounded to 1e-11, which residuals of order one feel: the gradient's floor must know."""
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((12, 2))
+    targets = 1e5 + np.sin(inputs[:, 0])
+    for activation in SMOOTH:
+        model = TwoLayer(inputs, targets, width=2, activation=activation, ridge=1.0)
+        fit = model.fit(model.initial(np.random.default_rng(1)))
+        floor = fit.objective.gradient_rounding(fit.theta)
+        assert fit.certificate.gradient_norm <= 5 * floor
+        assert floor >= 1e-16 * 1e5

@@ -11,12 +11,12 @@ torch = pytest.importorskip("torch", reason="torch is an optional extra")
 pytest.importorskip("transformers", reason="transformers comes with the extra `torch`")
 pytest.importorskip("peft", reason="peft comes with the extra `torch`")
 
-import languages  # noqa: E402
+from support import languages  # noqa: E402
 
 import paper_figures.__main__ as figures  # noqa: E402
-from simulations import torch_gpt2, torch_llama  # noqa: E402
 from simulations.engine.runner import run  # noqa: E402
 from simulations.engine.store import Store  # noqa: E402
+from simulations.studies.networks import torch_gpt2, torch_llama  # noqa: E402
 from trak_theory.torch_bridge.settings import language as settings_language  # noqa: E402
 
 SHORT = replace(languages.TINY, n=8, steps=3, warm_up=2)

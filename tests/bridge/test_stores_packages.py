@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from scipy.stats import spearmanr
 
 from trak_theory.auditing.stores import recognise
 from trak_theory.auditing.stores.recovery import recovered_ridges
@@ -99,6 +101,25 @@ def test_the_sign_of_bergson_scores_is_never_guessed(tmp_path):
         recognise(copy)
 
 
+def reconfigured(path, tmp_path, before, after):
+    copy = shutil.copytree(path, tmp_path / "run")
+    config = copy / "scores" / "config.yaml"
+    assert config.read_text().count(before) == 1
+    config.write_text(config.read_text().replace(before, after))
+    return copy
+
+
+def test_largest_scores_over_queries_are_refused(tmp_path):
+    with pytest.raises(StoreError, match="one score a point, the largest over queries"):
+        recognise(reconfigured(BERGSON / "score", tmp_path, "score: individual", "score: nearest"))
+
+
+def test_cosines_are_named_and_not_held_against_dot_products(tmp_path):
+    copy = reconfigured(BERGSON / "score", tmp_path, "unit_normalize: false", "unit_normalize: true")
+    np.random.default_rng(0).standard_normal(48 * 32).astype(np.float32).tofile(copy / "index" / "gradients.bin")
+    assert any("scores are cosines" in note for note in recognise(copy).notes)
+
+
 def test_modules_of_kronfluence_add_up_to_its_total():
     total, modules = (recognise(KRONFLUENCE / "digits", scores=name) for name in ("all", "modules"))
     assert relative(total.scores, modules.scores) < 1e-6
@@ -110,6 +131,14 @@ def test_scores_and_arguments_of_two_kronfluence_runs_are_told_apart(tmp_path):
     arguments = json.loads((copy / "score_arguments.json").read_text())
     (copy / "score_arguments.json").write_text(json.dumps({**arguments, "damping_factor": 0.5}))
     with pytest.raises(StoreError, match=r"written with damping_factor = 0.001, but score_arguments.json says 0.5"):
+        recognise(copy)
+
+
+@pytest.mark.parametrize(("size", "indices"), [(47, None), (48, [0, 1, 2])])
+def test_kronfluence_scores_of_another_data_set_are_refused(size, indices, tmp_path):
+    copy = shutil.copytree(KRONFLUENCE / "digits" / "scores_all", tmp_path / "scores_all")
+    (copy / "train_dataset_metadata.json").write_text(json.dumps({"dataset_size": size, "indices": indices}))
+    with pytest.raises(StoreError, match=r"has shape \(4, 48\), expected \(queries, points\) = \(4, (47|3)\)"):
         recognise(copy)
 
 
@@ -160,6 +189,7 @@ def test_a_ridge_that_was_not_written_down_is_recovered(path, ridges):
     member = store.members[0]
     expected = [0.05 * unit for unit in member.units] if ridges is None else ridges
     found = member.recovered
+    assert store.recovered_ridge.value == pytest.approx(0.05 if ridges is None else 0.02, rel=1e-4)
     np.testing.assert_allclose([ridge.value for ridge in found], expected, rtol=1e-4)
     assert all(ridge.misfit < 1e-4 for ridge in found)
 
@@ -212,3 +242,25 @@ def test_stores_as_written_raise_no_remark_of_damage():
     paths += [BERGSON / name for name in ("trak", "ensemble", "score")]
     for path in [*paths, DATTRI / "logra", LOGIX / "full", LOGIX / "lora", KRONFLUENCE / "digits" / "scores_all"]:
         assert not [note for note in recognise(path).notes if "differ" in note or "not grad" in note or "norm" in note]
+
+
+def mean_spearman(first, second):
+    return np.mean([spearmanr(one, other)[0] for one, other in zip(first.T, second.T, strict=True)])
+
+
+def test_packages_agree_in_sign_on_the_same_network():
+    """traker, kronfluence and dattri scored the same 48 points and 4 queries."""
+    paths = [TRAKER / "single", KRONFLUENCE / "digits" / "scores_all", DATTRI / "logra"]
+    scores = [np.asarray(recognise(path).scores, float) for path in paths]
+    for first, second in combinations(scores, 2):
+        assert mean_spearman(first, second) > 0.25  # 48 points, 4 queries: noise is .07
+
+
+@pytest.mark.parametrize("name", ["traker/single", "traker/half", "kronfluence/digits/scores_all", "dattri/logra"])
+def test_points_of_the_class_of_a_query_help_it(name):
+    """The sign by what it means: 16 pairs of one class, whose mean has a standard error of a quarter."""
+    labels = pytest.importorskip("sklearn.datasets", reason="scikit-learn is an optional extra").load_digits().target
+    same = labels[:48, None] == labels[None, 48:52]
+    scores = np.asarray(recognise(STORES / name).scores, float)
+    assert same.sum() == 16
+    assert scores[same].mean() - scores[~same].mean() > scores.std()

@@ -109,3 +109,10 @@ def test_the_name_of_an_experiment_never_leaves_the_folder(tmp_path):
     (copy / "experiments.json").write_text('{"../../x": {"num_targets": 4, "scores_finalized": 1}}')
     with pytest.raises(StoreError, match="is no experiment"):
         recognise(copy)
+
+
+def test_gradients_that_traker_deleted_are_asked_for(tmp_path):
+    copy = shutil.copytree(STORES / "single", tmp_path / "store")
+    (copy / "0" / "grads.mmap").unlink()
+    with pytest.raises(StoreError, match=r"grads.mmap: no such file: keep it, finalize_features\(del_grads=False\)"):
+        recognise(copy)

@@ -7,10 +7,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is an optional extra")
 
-from support.torch_problems import N, cnn, images, mlp, seeded  # noqa: E402
+from scipy.special import softmax  # noqa: E402
+from support.torch_problems import CLASSES, N, cnn, images, mlp, seeded  # noqa: E402
 from torch import nn  # noqa: E402
 
-from simulations.workloads.mlp import Network, initial_network  # noqa: E402
+from simulations.workloads.digits_mlp import everything, he_start, jacobian, margin_gradients, relu_network  # noqa: E402
 from trak_theory import GLM, influence, trak  # noqa: E402
 from trak_theory.attribution import trak_kernel  # noqa: E402
 from trak_theory.projection.error_bars import projection_law  # noqa: E402
@@ -27,7 +28,27 @@ from trak_theory.torch_bridge.features import (  # noqa: E402
 )
 from trak_theory.torch_bridge.sketch import CountSketch, NormalSketch  # noqa: E402
 
-SIZES = {mlp: (6,), cnn: (1, 8, 8)}
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru, self.head = nn.GRU(4, 5, batch_first=True), nn.Linear(5, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.gru(x)[0][:, -1])
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(4, 2, 6, dropout=0.0, batch_first=True)
+        self.head = nn.utils.parametrizations.weight_norm(nn.Linear(4, CLASSES))  # a first derivative it has
+
+    def forward(self, x):
+        return self.head(self.layer(x).mean(1))
+
+
+SIZES = {mlp: (6,), cnn: (1, 8, 8), Recurrent: (3, 4), Attending: (3, 4)}
 
 
 def by_hand(module, function, inputs, targets):
@@ -125,25 +146,16 @@ def test_the_language_margin_is_the_log_odds_of_the_mean_token_probability():
 
 def test_the_softmax_block_is_the_written_out_networks():
     rng = np.random.default_rng(0)
-    network = initial_network(6, 5, 3, rng)
-    module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).double()
-    with torch.no_grad():
-        for layer, weight, bias in ((0, "first", "first_bias"), (2, "second", "second_bias")):
-            module[layer].weight.copy_(torch.from_numpy(getattr(network, weight).T))
-            module[layer].bias.copy_(torch.from_numpy(getattr(network, bias)[0]))
     training, asked = images((6,)), images((6,), seed=4, n=5)
+    network, queries = (relu_network(*(part.numpy() for part in data), 5, 3) for data in (training, asked))
+    theta = he_start(network, rng)
+    module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).double()
+    nn.utils.vector_to_parameters(torch.from_numpy(theta), module.parameters())
     block = softmax_block(module, training, asked)
     found = restored_block_influence(*block, 0.7, fraction=0.5)
-    inputs, labels = (part.numpy() for part in training)
-    expected = restored_block_influence(
-        network.jacobian(inputs),
-        network.probabilities(inputs),
-        labels,
-        network.margin_gradients(*(part.numpy() for part in asked)),
-        0.7,
-        fraction=0.5,
-    )
-    assert isinstance(network, Network)
+    probabilities = softmax(network.outputs(theta, everything(network)), axis=1)
+    block = jacobian(network, theta), probabilities, network.labels, margin_gradients(queries, theta)
+    expected = restored_block_influence(*block, 0.7, fraction=0.5)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-14)
 
 

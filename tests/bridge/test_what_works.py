@@ -9,8 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is an optional extra")
 
-from support.constructions.layers import LAYERS  # noqa: E402
-from support.constructions.loops import LOOPS  # noqa: E402
+from support.constructions.families import FAMILIES  # noqa: E402
+from support.constructions.layer_cases import LAYERS  # noqa: E402
+from support.constructions.loop_cases import LOOPS  # noqa: E402
 from support.constructions.page import page  # noqa: E402
 from support.constructions.setup import N, derivative, loop  # noqa: E402
 from support.constructions.trainer import TRAINER  # noqa: E402
@@ -20,7 +21,7 @@ from trak_theory.torch_bridge import TrajectoryRecorder  # noqa: E402
 from trak_theory.trajectory import attribute, loss_query, retrain_without  # noqa: E402
 from trak_theory.trajectory.run import advance  # noqa: E402
 
-CASES = {case.name: case for case in (*LAYERS, *LOOPS)}
+CASES = {case.name: case for case in (*LAYERS, *FAMILIES, *LOOPS)}
 RIGHT = [name for name, case in CASES.items() if case.refused is None]
 REFUSED = [name for name, case in CASES.items() if case.refused is not None]
 
@@ -40,10 +41,8 @@ def test_the_influence_is_the_derivative_of_the_loop_in_a_samples_weight(name):
     run, objective = record(setup, setup.made())
     found = attribute(run, loss_query(objective, np.arange(3), mean=True), estimator="first-order").influence[:, 0]
     sample = int(np.abs(found).argmax())
-    single = setup.dtype == torch.float32
-    expected = derivative(setup, sample, 3e-2 if single else 1e-5)
     assert abs(found[sample]) > 1e-6
-    assert found[sample] == pytest.approx(expected, rel=2e-2 if single else 1e-4)
+    assert found[sample] == pytest.approx(derivative(setup, sample), rel=setup.rel)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -83,7 +82,7 @@ def test_a_trainer_is_refused_before_its_first_step(name, tmp_path):
 
 
 def test_names_are_distinct():
-    assert len(CASES) == len(LAYERS) + len(LOOPS)
+    assert len(CASES) == len(LAYERS) + len(FAMILIES) + len(LOOPS)
     assert len(TRAINED) == len(TRAINER)
 
 

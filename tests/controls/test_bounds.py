@@ -8,6 +8,7 @@ from hypothesis import Phase, given, settings, target
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import kendalltau
+from support.adversary import exact_leave_one_out, survey
 from support.hard_problems import (
     exact_influence,
     exact_influence_and_newton,
@@ -30,6 +31,7 @@ from trak_theory.loo.bounds import (
 )
 from trak_theory.loo.certified_order import certified_order
 from trak_theory.loo.intervals import Interval, newton_interval
+from trak_theory.loo.rounding import working_precision
 from trak_theory.loo.rung_bounds import influence_interval, projection_interval, unit_curvature_interval
 
 SEARCH = settings(
@@ -194,3 +196,16 @@ def test_unproved_pairs_are_not_free():
         return 1 + free - kendalltau(truth[:, 0], estimate[:, 0]).statistic
 
     refute(ratio, seeds)
+
+
+@pytest.mark.parametrize("forgotten", [("gradient", "losses"), ("relative", "rows")], ids=["the fit", "whitening"])
+def test_radii_that_forget_the_rounding_of(forgotten, monkeypatch):
+    """The adversary finds false radii at once."""
+
+    def forgetful(fit, rows):
+        precision = working_precision(fit, rows)
+        return replace(precision, **{name: 0.0 * getattr(precision, name) for name in forgotten})
+
+    monkeypatch.setattr("trak_theory.loo.evaluation.working_precision", forgetful)
+    verdicts = survey(np.random.default_rng(0), 4000, {"leave_one_out": exact_leave_one_out})
+    assert sum(len(verdict.false) for verdict in verdicts.values()) >= 10

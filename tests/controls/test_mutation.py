@@ -16,6 +16,10 @@ ADAMW = "tests/symbolic/test_adamw.py::test_optimiser_code_has_the_printed_tange
 STEPS = "trajectory/optimizer/steps.py"
 SKETCH = "tests/symbolic/test_projection.py::test_the_code_draws_projections_of_that_scale"
 
+TWIN = "tests/identities/test_twin.py::test_block_twin_by_dense_newton"
+LDS = "tests/identities/test_lds.py::test_spearman_and_its_delete_one_values_with_ties"
+LAYOUT = "tests/identities/test_lds.py::test_variances_of_a_two_way_layout"
+
 
 @dataclass(frozen=True)
 class Mutation:
@@ -74,6 +78,30 @@ MUTATIONS = [
         "rng.standard_normal((p, k)) / np.sqrt(k)",
         "rng.standard_normal((p, k))",
         SKETCH,
+    ),
+    Mutation(
+        "the twin's centre flips its sign",
+        "retraining/kernel_twin.py",
+        "residual, rows) / ridge",
+        "residual, rows) / -ridge",
+        TWIN,
+    ),
+    Mutation(
+        "a subset keeps the ridge of all data",
+        "retraining/kernel_twin.py",
+        "weights / weights.mean(1, keepdims=True) * self",
+        "weights * self",
+        TWIN,
+    ),
+    Mutation(
+        "ranks keep the pair left out", "retraining/rank_jackknife.py", "total - a * c - own", "total - a * c", LDS
+    ),
+    Mutation(
+        "queries count the noise of single queries",
+        "retraining/crossed.py",
+        "/ queries - both",
+        "/ queries",
+        LAYOUT,
     ),
 ]
 

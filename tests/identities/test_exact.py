@@ -202,3 +202,30 @@ def test_far_out_the_objective_is_infinite_and_a_point_of_weight_zero_adds_nothi
     weights = np.where(objective.features @ far > 700, 0.0, 1.0)
     assert weights.min() == 0
     assert np.isfinite(replace(objective, weights=weights).value(far))
+
+
+def test_a_row_that_refits_alone_is_certified_to_its_own_optimum():
+    """One row of length 1e5 pushes the leverage of another so near 1 that it is refitted."""
+    features = np.array([[-4e4, 12e4], [1.4, 0.3], [0.4, -0.5], [-0.9, -0.9], [-1, 0.9], [-0.1, 0.1]])
+    fit = GLM(features, [0, 1, 1, 0, 0, 1], loss="logistic", ridge=1e-2).fit()
+    exact = leave_one_out(fit, [[1.0, 1.0]])
+    assert abs(exact.influence[5, 0] + 0.069804130920361743) <= exact.radius[5, 0] <= 1e-12
+
+
+def test_leverage_one_in_floating_point_is_infinite_with_the_reason():
+    """Without row 0 every row is a multiple of (550, −19)."""
+    rows = [[8771, -303], [-3850, 133], [550, -19], [-1650, 57], [1650, -57], [0, 0], [-1650, 57], [-5500, 190]]
+    exact = leave_one_out(GLM(rows, [-2.25, -0.5, 2.5, -1, 0.125, 1.8125, -0.625, 1.125]).fit(), [[1.0, 1.0]])
+    assert np.isinf(exact.radius[0, 0])
+    assert list(exact.unresolved) == [0]
+    assert "leverage 1" in exact.unresolved[0]
+    assert "rank deficient" in exact.unresolved[0]
+
+
+def test_counts_of_a_million():
+    """Values of the objective lose more to the cancellation of e^f − yf + log y! than a last Newton step gains."""
+    for seed in (1, 4, 14, 15):
+        rng = np.random.default_rng(seed)
+        features = rng.standard_normal((20, 2))
+        features[:, -1] = 1.0
+        check(GLM(features, rng.poisson(1e6, 20), loss="poisson"), features[:3])

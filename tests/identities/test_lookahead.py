@@ -295,7 +295,9 @@ def test_the_grid_is_every_pair_on_every_task():
 
 def test_random_selection_for_longer_is_a_plain_loop_that_stops_at_the_lowest_validation_loss():
     task, optimizer, ends = tasks(1)[0], AdamW(3e-2), [3, 8, 21]
-    found = dict(zip(ends, task.longer(optimizer, [e / 8 for e in ends], keep=0.5, rng=np.random.default_rng(5)), strict=True))
+    found = dict(
+        zip(ends, task.longer(optimizer, [e / 8 for e in ends], keep=0.5, rng=np.random.default_rng(5)), strict=True)
+    )
     assert len(task.candidates) == 8
     rng, state, visited = np.random.default_rng(5), optimizer.start(task.start), []
     for t in range(21):

@@ -1,5 +1,6 @@
 """Losses: derivatives against complex step and finite differences, finite on the whole line, remainder and slopes."""
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -59,6 +60,17 @@ def test_taylor_remainder_is_the_residual_change_less_its_linear_part(loss):
     single = remainder(change.astype(np.float32))
     assert single.dtype == np.float32
     assert np.abs(single - expected).max() < 1e-5 * scale
+
+
+@pytest.mark.parametrize("output", [-26.0, 26.0])
+def test_the_logistic_remainder_back_from_saturation(output):
+    """σ is within 1e-11 of 0 or 1, and the change undoes most of it: differences of it would lose eleven digits."""
+    change = -np.sign(output) * np.array([[1.0], [10.0], [20.0]])
+    found = Logistic().taylor_remainder(np.ones(1), np.array([output]), np.full(1, 1e9))(change.copy())
+    with mpmath.workdps(40):
+        start, *ends = (1 / (1 + mpmath.exp(-mpmath.mpf(output) - s)) for s in (0.0, *change[:, 0]))
+        exact = [1e9 * (end - start - start * (1 - start) * s) for end, s in zip(ends, change[:, 0], strict=True)]
+    assert np.allclose(found[:, 0], np.array(exact, dtype=float), rtol=1e-13)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)

@@ -1,57 +1,41 @@
-"""The numpy network of the studies: gradients by finite differences, many trainings at once as one by one."""
+"""The network of the studies: gradients of its outputs by complex steps, many trainings at once as one by one."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
-from simulations.workloads.mlp import Network, Optimizer, cross_entropy, initial_network, loss_gradient, train
+from simulations.workloads.digits_mlp import everything, he_start, jacobian, margin_gradients, margins, relu_network
+from simulations.workloads.subset_training import Optimizer, train
 from trak_theory import Linearization, influence
 from trak_theory.retraining.ridge_rule import TrainingRecipe, adam_scales
-
-STEP = 1e-6  # central differences in double precision: relative error about 1e-9
 
 
 def problem(n=12, inputs=5, hidden=7, classes=3):
     rng = np.random.default_rng(0)
-    network = initial_network(inputs, hidden, classes, rng)
-    return network, rng.standard_normal((n, inputs)), rng.integers(0, classes, n), rng
+    network = relu_network(rng.standard_normal((n, inputs)), rng.integers(0, classes, n), hidden, classes)
+    return network, he_start(network, rng), rng
 
 
-def derivative(network, direction, function):
-    def moved(sign):
-        return Network(*(a + sign * STEP * d for a, d in zip(network.parts, direction, strict=True)))
-
-    return (function(moved(1)) - function(moved(-1))) / (2 * STEP)
-
-
-def test_gradients_per_sample():
-    network, inputs, labels, rng = problem()
-    direction = [rng.standard_normal(part.shape) for part in network.parts]
-    flat = np.concatenate([part.ravel() for part in direction])
-    margins = derivative(network, direction, lambda net: net.margins(inputs, labels))
-    np.testing.assert_allclose(network.margin_gradients(inputs, labels) @ flat, margins, rtol=1e-6, atol=1e-8)
-    logits = derivative(network, direction, lambda net: net.logits(inputs))
-    np.testing.assert_allclose(network.jacobian(inputs) @ flat, logits, rtol=1e-6, atol=1e-8)
+def test_gradients_of_outputs():
+    network, theta, rng = problem()
+    direction = rng.standard_normal(network.p)
+    logits = network.outputs(theta + 1e-30j * direction, everything(network)).imag / 1e-30
+    np.testing.assert_allclose(jacobian(network, theta) @ direction, logits, rtol=1e-12, atol=1e-14)
+    step = 1e-6  # central differences: relative error about 1e-9
+    ahead, behind = (network.outputs(theta + sign * step * direction, everything(network)) for sign in (1, -1))
+    slopes = (margins(ahead, network.labels) - margins(behind, network.labels)) / (2 * step)
+    np.testing.assert_allclose(margin_gradients(network, theta) @ direction, slopes, rtol=1e-6, atol=1e-8)
 
 
 def test_margin_is_the_log_odds_and_its_loss_the_cross_entropy():
-    network, inputs, labels, _ = problem()
-    own = network.probabilities(inputs)[np.arange(len(labels)), labels]
-    margins = network.margins(inputs, labels)
-    np.testing.assert_allclose(margins, np.log(own / (1 - own)))
-    one_hot = np.eye(3)[labels]
-    assert np.mean(np.logaddexp(0, -margins)) == pytest.approx(cross_entropy(network, inputs, one_hot))
-
-
-def test_loss_gradient():
-    network, inputs, labels, rng = problem()
-    one_hot = np.eye(3)[labels]
-    gradient = loss_gradient(network, inputs, one_hot)
-    direction = [rng.standard_normal(part.shape) for part in network.parts]
-    slope = derivative(network, direction, lambda net: cross_entropy(net, inputs, one_hot))
-    found = sum(np.sum(a * d) for a, d in zip(gradient.parts, direction, strict=True))
-    assert found == pytest.approx(float(slope), rel=1e-6)
+    network, theta, _ = problem()
+    logits = network.outputs(theta, everything(network))
+    own = softmax(logits, axis=1)[everything(network), network.labels]
+    found = margins(logits, network.labels)
+    np.testing.assert_allclose(found, np.log(own / (1 - own)))
+    np.testing.assert_allclose(np.logaddexp(0, -found), network.loss(theta, everything(network)))
 
 
 @pytest.mark.parametrize(
@@ -63,29 +47,41 @@ def test_loss_gradient():
     ],
 )
 def test_many_trainings_at_once_are_those_one_by_one(optimizer):
-    network, inputs, labels, _ = problem()
+    network, start, _ = problem()
     subsets = np.array([[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11], [0, 2, 4, 6, 8, 10]])
-    settings = {"dtype": np.float64}
-    together = train(network, inputs, labels, subsets, optimizer, np.random.default_rng(1), **settings).networks
-    for index, subset in enumerate(subsets):
-        alone = train(network, inputs, labels, subset[None], optimizer, np.random.default_rng(1), **settings).networks
-        for a, b in zip(together[index].parts, alone[0].parts, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    together = train(network, start, subsets, optimizer, np.random.default_rng(1), dtype=np.float64).theta
+    for row, subset in zip(together, subsets, strict=True):
+        alone = train(network, start, subset[None], optimizer, np.random.default_rng(1), dtype=np.float64).theta
+        np.testing.assert_allclose(row, alone[0], rtol=1e-9, atol=1e-12)
 
 
 def test_momentum_by_hand():
-    network, inputs, labels, _ = problem()
+    network, start, _ = problem()
     optimizer = Optimizer((0.3, 0.1), weight_decay=0.02, momentum=0.7)
-    one_hot = np.eye(3)[labels]
-    weights, velocity = list(network.parts), [np.zeros_like(part) for part in network.parts]
+    theta, velocity = start, np.zeros(network.p)
     for rate in optimizer.learning_rates:
-        slopes = loss_gradient(Network(*weights), inputs, one_hot).parts
-        velocity = [0.7 * v + g + 0.02 * w for v, g, w in zip(velocity, slopes, weights, strict=True)]
-        weights = [w - rate * v for w, v in zip(weights, velocity, strict=True)]
-    trained = train(network, inputs, labels, np.arange(12)[None], optimizer, np.random.default_rng(0), dtype=np.float64)
-    for expected, found in zip(weights, trained.networks[0].parts, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-10)
+        slope = network.gradient(theta, everything(network), np.full(12, 1 / 12))
+        velocity = 0.7 * velocity + slope + 0.02 * theta
+        theta = theta - rate * velocity
+    trained = train(network, start, np.arange(12)[None], optimizer, np.random.default_rng(0), dtype=np.float64)
+    np.testing.assert_allclose(trained.theta[0], theta, rtol=1e-10)
     assert trained.second_moment is None
+
+
+def test_the_second_moment_of_adam_by_hand():
+    network, start, _ = problem()
+    optimizer = Optimizer((0.01, 0.02), adam=True)
+    gradients = []
+
+    class Watched(type(network)):
+        def gradient(self, *arguments):
+            gradients.append(super().gradient(*arguments)[0])
+            return gradients[-1][None]
+
+    network.__class__ = Watched
+    found = train(network, start, np.arange(12)[None], optimizer, np.random.default_rng(0), dtype=np.float64)
+    expected = (0.001 * gradients[1] ** 2 + 0.999 * 0.001 * gradients[0] ** 2) / (1 - 0.999**2)
+    np.testing.assert_allclose(found.second_moment[0], expected, rtol=1e-10)
 
 
 def test_coordinates_of_adam_are_a_ridge_per_parameter():

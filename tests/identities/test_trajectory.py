@@ -501,14 +501,23 @@ def test_one_occurrence_in_all_is_that_occurrence():
 def test_the_proxy_of_a_cheaper_estimator_is_its_distance_to_two_steps():
     net = small_network()
     run, columns = small_run(net, OPTIMIZERS["adamw"]), queries(net)
-    two_step = attribute(run, columns)
+    two_step = attribute(run, columns, estimator="two-step")
     for estimator in ("first-order", "exact-push", "hybrid", "sgd"):
         cheaper = attribute(run, columns, estimator=estimator)
         close(cheaper.proxy, np.abs(cheaper.influence - two_step.influence), 1e-13)
     for estimator in ("two-step", "frozen-push"):
         best = attribute(run, columns, estimator=estimator)
         square = (best.influence - attribute(run, columns, estimator=estimator, damping=0.9).influence) ** 2
-        close(best.proxy**2, square + square.mean(0) + 0.0025 * best.influence**2, 1e-12)
+        own, defect = best.influence**2, min(best.defect, 1.0)
+        close(best.proxy**2, square + square.mean(0) + (0.0025 + defect**2) * (own + own.mean(0)), 1e-12)
+
+
+def test_the_default_estimator_is_the_frozen_push():
+    net = small_network()
+    run, columns = small_run(net, OPTIMIZERS["adamw"]), queries(net)
+    frozen = attribute(run, columns, estimator="frozen-push").influence
+    assert np.array_equal(attribute(run, columns).influence, frozen)
+    assert not np.array_equal(attribute(run, columns, estimator="two-step").influence, frozen)
 
 
 def test_weights_without_a_sample_are_what_the_conventions_say():

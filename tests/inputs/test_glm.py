@@ -15,7 +15,7 @@ from trak_theory import (
     trak,
     trak_over_models,
 )
-from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficientError
+from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficientError, ScaleError
 from trak_theory.loo.ladder import subset_models
 
 RNG = np.random.default_rng(0)
@@ -40,7 +40,13 @@ def with_entry(array, value, index=(4, 1)):
         (X, Y[:, None], {}, ValueError, r"targets must have 1 axes, got shape \(20, 1\)"),
         (np.zeros((0, 3)), np.zeros(0), {}, ValueError, r"features is empty: shape \(0, 3\)"),
         (X[:1], Y[:1], {}, ValueError, "one training point only"),
-        (X, np.ones(20), {"loss": "logistic"}, ValueError, r"one class only \(all 1\)"),
+        (
+            np.ma.masked_array(X, X.max() == X),
+            Y,
+            {},
+            ValueError,
+            "features is a masked array with 1 masked entries: fill them",
+        ),
         (X, Y, {"loss": "logistic"}, ValueError, r"must be 0 or 1; 20 of 20 are not, first: targets\[0\]"),
         (X, LABELS - 1, {"loss": "poisson"}, ValueError, r"counts ≥ 0; 10 of 20 are not, first: targets\[0\] = -1"),
         (X, Y, {"ridge": -1.0}, ValueError, "ridge must be ≥ 0, got -1"),
@@ -75,13 +81,54 @@ def test_small_integers_do_not_overflow():
         (np.column_stack([X, 0 * Y]), Y, "squared", RankDeficientError, "column 3 is zero and has no ridge"),
         (X, (X[:, 0] > 0).astype(float), "logistic", NoMinimiserError, "separable data"),
         (np.ones((20, 1)), np.zeros(20), "poisson", NoMinimiserError, "no minimiser exists.* poisson loss of 20 of 20"),
+        (np.ones((20, 1)), np.ones(20), "logistic", NoMinimiserError, r"20 of 20 points .* \(all targets are 1\)"),
     ],
-    ids=["p > n", "dependent columns", "zero column", "separable", "no counts"],
+    ids=["p > n", "dependent columns", "zero column", "separable", "no counts", "one class"],
 )  # fmt: skip
 def test_no_minimiser_is_an_error_and_not_a_large_number(features, targets, loss, error, message):
     with pytest.raises(error, match=message):
         GLM(features, targets, loss=loss).fit()
     assert np.all(np.isfinite(GLM(features, targets, loss=loss, ridge=0.1).fit().coef))
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (1e160, r"squares of 3 of 3 columns of features overflow .* column 0 is 2\.\d+e\+160; divide the column"),
+        (1e-200, r"squares of 3 of 3 columns of features underflow .* column 0 is 2\.\d+e-200"),
+    ],
+)
+def test_a_scale_beyond_floating_point_is_named(scale, message):
+    with pytest.raises(ScaleError, match=message):
+        GLM(X * scale, Y).fit()
+
+
+def test_negligible_columns_with_a_ridge_and_masks_that_hide_nothing_are_welcome():
+    features = np.ma.masked_array(np.column_stack([X, 1e-200 * Y]), mask=False)
+    fit = GLM(features, Y, ridge=1.0).fit()
+    assert np.allclose(fit.coef, np.r_[GLM(X, Y, ridge=1.0).fit().coef, 0.0])
+
+
+def test_columns_seen_only_where_the_loss_is_flat():
+    features = np.column_stack([X, np.zeros(20)])
+    features[4, 3] = 1.0
+    weights = with_entry(np.ones(20), 0.0)
+    with pytest.raises(RankDeficientError, match="column 3 has entries only where the curvature of the loss is zero"):
+        GLM(features, Y, weights=weights).fit()
+
+
+def test_one_class_of_labels_has_a_minimiser_with_a_ridge_or_balanced_rows():
+    fit = GLM(X, np.ones(20), loss="logistic", ridge=1.0).fit()
+    assert fit.gradient_norm < 1e-12
+    assert np.allclose(GLM([[-1.0], [1.0]], [1.0, 1.0], loss="logistic").fit().coef, 0.0, atol=1e-12)
+    assert leave_one_out(fit, X[:2]).unresolved == {}
+
+
+def test_huber_targets_far_from_zero():
+    """From θ = 0 the Newton step is 1e24 times too long."""
+    fit = GLM(np.column_stack([X, np.ones(20)]), Y + 1e8, loss="huber").fit()
+    assert fit.coef[3] == pytest.approx(1e8)
+    assert np.all(np.isfinite(leave_one_out(fit, X[:1] @ np.eye(3, 4)).radius))
 
 
 def test_quasi_separable_data_are_recognised():

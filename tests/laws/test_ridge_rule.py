@@ -142,3 +142,13 @@ def test_flat_losses_have_no_rule():
     lin = Linearization(np.eye(3), np.ones(3), np.zeros(3), 0.0, np.eye(3))
     with pytest.raises(ValueError, match="all curvatures are 0"):
         ridge_rule(lin, TrainingRecipe(1e-3, 0.1, steps=3))
+
+
+@pytest.mark.parametrize(("decay", "residual", "warned"), [(0.0, 1e-3, True), (1e-3, 1e-3, False), (0.0, 0.1, False)])
+def test_a_run_that_interpolates_is_warned_of(decay, residual, warned):
+    rows = np.random.default_rng(0).standard_normal((20, 5))
+    lin = Linearization(rows, np.full(20, residual), np.full(20, 0.01), 0.0, rows[:2])
+    warnings = ridge_rule(lin, TrainingRecipe(decay, 0.1, steps=2000)).warnings
+    assert bool(warnings) == warned
+    assert not warned or "interpolates" in warnings[0]
+    assert ridge_rule(lin, 1e-3).warnings == ()

@@ -8,7 +8,7 @@ from trak_theory import projection_matrix
 DRAWS = 2000
 
 
-@pytest.mark.parametrize("kind", ["normal", "rademacher", "sparse"])
+@pytest.mark.parametrize("kind", ["normal", "rademacher", "sparse", "countsketch", "srht"])
 def test_expectation_of_the_outer_product_is_the_identity(kind):
     rng = np.random.default_rng(0)
     p, k = 6, 5
@@ -31,3 +31,17 @@ def test_sparse_rows_hold_eight_unit_entries_that_never_collide(k):
     dense = matrix.toarray()
     assert np.allclose((dense**2).sum(1), 1.0)
     assert np.all((dense != 0).sum(1) == min(8, k))
+
+
+def test_a_count_sketch_has_one_entry_in_each_row():
+    matrix = projection_matrix(60, 7, kind="countsketch", rng=np.random.default_rng(1))
+    assert np.all(np.diff(matrix.indptr) == 1)
+    assert np.all(np.abs(matrix.data) == 1)
+
+
+@pytest.mark.parametrize("p", [8, 60])
+def test_a_randomised_hadamard_transform_has_orthogonal_columns_of_signs(p):
+    matrix = projection_matrix(p, 5, kind="srht", rng=np.random.default_rng(1))
+    assert np.allclose(np.abs(matrix), 1 / np.sqrt(5))
+    if p == 8:
+        assert np.allclose(matrix.T @ matrix, 8 / 5 * np.eye(5))

@@ -9,7 +9,7 @@ from support import toy_claims
 from typer.testing import CliRunner
 
 import trak_theory.claims
-from simulations.findings.page import FORMULA_MARKS, MarksError, write_between_marks
+from simulations.findings.page import FORMULA_MARKS, between
 from trak_theory.claims import registry
 from trak_theory.cli.claims import HEADINGS, SEED
 from trak_theory.cli.main import app
@@ -111,21 +111,10 @@ def test_latex_is_printed_whole():
     assert answer.output.endswith("\\end{document}\n")
 
 
-def test_the_table_is_written_between_the_marks_of_a_file(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- ledger -->\nstale\n<!-- /ledger -->\nafter\n")
-    write_between_marks(page, "| fresh |", FORMULA_MARKS)
-    assert page.read_text() == "before\n<!-- ledger -->\n\n| fresh |\n\n<!-- /ledger -->\nafter\n"
-    page.write_text("no marks")
-    with pytest.raises(MarksError, match="needs one line <!-- ledger -->"):
-        write_between_marks(page, "| fresh |", FORMULA_MARKS)
-    assert page.read_text() == "no marks"
-
-
 def test_the_page_shows_every_claim():
     """Names, kinds and sources; the digits of a slack may differ from machine to machine."""
     page = (Path(__file__).parents[2] / "CLAIMS.md").read_text()
-    lines = page.split(FORMULA_MARKS[0])[1].split(FORMULA_MARKS[1])[0].strip().splitlines()[2:]
+    lines = between(page, FORMULA_MARKS).splitlines()[2:]
     shown = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
     expected = [(claim.name, claim.kind, claim.source, "holds") for claim in registry().values()]
     assert [(*row[:3], row[-1]) for row in shown] == expected, "update it with: make claims"

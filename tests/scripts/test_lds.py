@@ -68,7 +68,7 @@ def test_bad_input_is_one_line_and_status_2(arrays, tmp_path):
         ([tmp_path / "short.npz"], "lacks ['outputs']"),
         ([tmp_path / "scores.npy"], "no .npy file of ['outputs', 'subsets']"),
         ([tmp_path / "results.npy"], "results.npy'] are not known"),
-        ([tmp_path / "absent.npz"], "No such file"),
+        ([tmp_path / "absent.npz"], "no such file"),
         ([tmp_path / "flat.npz"], "subsets must have 2 axes, got shape (10,)"),
         ([tmp_path / "run.npz", "--level", "95"], "level must lie in (0, 1), got 95"),
     ]

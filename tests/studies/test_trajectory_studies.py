@@ -18,9 +18,10 @@ from simulations.studies.trajectory.proxy import label_by_length
 CELLS = {
     "dead_ends": {},
     "error_levels": {"learning_rate": 1e-2, "steps": 60},
+    "kinks": {"family": "digits_relu"},
     "learning_rate_and_length": {"learning_rate": 1e-2},
     "optimizer_mismatch": {"rate": 1e-2},
-    "proxy": {"family": "breast_cancer"},
+    "proxy": {"family": "wine"},
     "push_blowup": {"cancelling": 2},
     "removal_convention": {},
     "retrain_top": {"learning_rate": 3e-2},

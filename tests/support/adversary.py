@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from trak_theory import GLM, PseudoHuber, leave_one_out
 from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficientError
 from trak_theory.loo.intervals import newton_interval
@@ -200,6 +201,7 @@ def _problem(family: str, twists: tuple[Twist, ...], rng: np.random.Generator) -
         "loss": draft.loss,
         "ridge": draft.ridge,
         "weights": draft.weights,
+        "offset": rng.standard_normal(len(draft.weights)) * draft.signal * (rng.random() < 0.2),
         "delta": draft.delta,
     }
     return HostileProblem(family, arguments, _queries(draft, rng))
@@ -308,7 +310,9 @@ def _compare(verdict: Verdict, problem: HostileProblem, truth: Truth, influence,
     finite = np.isfinite(radius)
     verdict.infinite += int((~finite).sum())
     for i in map(int, np.flatnonzero(finite.any(1))):
-        for j, ratio in zip(np.flatnonzero(finite[i]), _ratios(problem, truth, i, influence, radius, coef), strict=True):
+        for j, ratio in zip(
+            np.flatnonzero(finite[i]), _ratios(problem, truth, i, influence, radius, coef), strict=True
+        ):
             verdict.ratios.append(ratio)
             if not ratio <= 1:
                 verdict.false.append((problem, i, int(j), ratio))

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from simulations.workloads.digits_mlp import digits_network
-from simulations.workloads.mlp import Optimizer
+from simulations.workloads.subset_training import Optimizer
 from trak_theory import Linearization
 
 SHORT_RECIPE = Optimizer(learning_rates=(0.2,) * 100, weight_decay=1e-3, momentum=0.9)

@@ -96,8 +96,8 @@ def derivative_of_run(run, sample, removal, steps=None):
     return -replayed_end(run, weights_at).imag / h
 
 
-def digits_run(seed, optimizer, *, n=200, size=20, steps=60, hidden=(16,), held_out=400):
-    """A tanh network on n digits in shuffled epochs, and the mean loss of held-out digits as the query."""
+def digits_run(seed, optimizer, *, n=200, size=20, steps=60, hidden=(16,), held_out=400, activation="tanh"):
+    """A network on n digits in shuffled epochs, and the mean loss of held-out digits as the query."""
     from sklearn.datasets import load_digits
 
     from trak_theory.trajectory import loss_query
@@ -106,8 +106,8 @@ def digits_run(seed, optimizer, *, n=200, size=20, steps=60, hidden=(16,), held_
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
     inside, outside = order[:n], order[n : n + held_out]
-    net = MLP(features[inside] / 16, labels[inside], hidden=hidden, classes=10)
-    test = MLP(features[outside] / 16, labels[outside], hidden=hidden, classes=10)
+    net = MLP(features[inside] / 16, labels[inside], hidden=hidden, classes=10, activation=activation)
+    test = MLP(features[outside] / 16, labels[outside], hidden=hidden, classes=10, activation=activation)
     theta, batches = net.start(rng), []
     while len(batches) < steps:
         batches += list(rng.permutation(n).reshape(-1, size))

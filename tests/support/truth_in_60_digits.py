@@ -29,9 +29,9 @@ def exactly(array):
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """min_θ Σ_i w_i ℓ(y_i, φ_iᵀθ) + ½ Σ_j λ_j θ_j² for the loss called `loss` (δ: the width of the pseudo-Huber loss).
+    """min_θ Σ_i w_i ℓ(y_i, o_i + φ_iᵀθ) + ½ Σ_j λ_j θ_j² for the loss called `loss`, δ the width of the pseudo-Huber.
 
-    features (n, p), targets (n,), ridge (p,), weights (n,) as floats; `start` (p,) is where Newton's method begins.
+    features (n, p), targets, weights and offset o (n,), ridge (p,) as floats; Newton's method begins at `start` (p,).
     """
 
     features: np.ndarray
@@ -39,12 +39,14 @@ class Truth:
     loss: str
     ridge: np.ndarray
     weights: np.ndarray
+    offset: np.ndarray
     start: np.ndarray
     delta: float = 1.0
 
     @cached_property
     def _exact(self):
-        return tuple(exactly(array.tolist()) for array in (self.features, self.targets, self.ridge, self.weights))
+        arrays = (self.features, self.targets, self.ridge, self.weights, self.offset)
+        return tuple(exactly(array.tolist()) for array in arrays)
 
     @cached_property
     def minimiser(self):
@@ -63,12 +65,12 @@ class Truth:
         return exactly(queries.tolist()) @ self._left_out[i]
 
     def _minimise(self, kept, theta):
-        features, targets, ridge, weights = self._exact
+        features, targets, ridge, weights, offset = self._exact
         kept = kept[weights[kept] > 0]
-        features, targets, weights = features[kept], targets[kept], weights[kept]
+        features, targets, weights, offset = features[kept], targets[kept], weights[kept], offset[kept]
 
         def gradient(theta):
-            residual, curvature = _derivatives(self.loss, targets, features @ theta, self.delta)
+            residual, curvature = _derivatives(self.loss, targets, offset + features @ theta, self.delta)
             return features.T @ (weights * residual) + ridge * theta, weights * curvature
 
         slope, curvature = gradient(theta)

@@ -12,6 +12,8 @@ from numpy.random import Generator
 from trak_theory.numerics.estimate import Estimate
 
 Kind = Literal["identity", "bound", "expansion", "limit"]
+Function = Callable[[Any], Any]  # of a case
+Domain = Callable[[Generator], Any]
 
 IDENTITY_TOLERANCE = 1e-9  # relative to the largest entry; rounding of well-conditioned problems stays far below
 ORDER_TOLERANCE = 0.1
@@ -36,9 +38,9 @@ class Claim:
     kind: Kind
     statement: str
     source: str
-    predict: Callable[[Any], Any]
-    measure: Callable[[Any], Any]
-    domain: Callable[[Generator], Any]
+    predict: Function
+    measure: Function
+    domain: Domain
 
     def check(self, rng: Generator) -> Entry:
         """Draw a case, predict, measure and judge."""
@@ -102,3 +104,13 @@ _JUDGES: dict[Kind, Callable[[Any, Any], Verdict]] = {
     "expansion": _expansion,
     "limit": _limit,
 }
+
+
+def identity(name: str, statement: str, predict: Function, measure: Function, domain: Domain) -> Claim:
+    """An identity derived here."""
+    return Claim(name, "identity", statement, "ours", predict, measure, domain)
+
+
+def limit(name: str, statement: str, predict: Function, measure: Function, domain: Domain) -> Claim:
+    """A limit derived here."""
+    return Claim(name, "limit", statement, "ours", predict, measure, domain)

@@ -9,7 +9,7 @@ import sympy as sp
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from trak_theory.claims.claim import Claim
+from trak_theory.claims.claim import Claim, identity
 from trak_theory.losses import LOSSES, Loss
 from trak_theory.symbolic.adamw import tangent
 from trak_theory.symbolic.losses import ORDERS, formulas, numeric_derivative
@@ -102,33 +102,25 @@ def _loss_claim(loss: Loss, order: int) -> Claim:
 
 CLAIMS = [
     *(_loss_claim(loss(), order) for loss in LOSSES.values() for order in (1, 2, 3)),
-    Claim(
-        name="two-layer gradient",
-        kind="identity",
-        statement=r"\nabla f = (\sigma(z), a\sigma'(z)x^\top, a\sigma'(z), 1)",
-        source="ours",
-        predict=lambda case: gradient(unflatten(case["theta"]), case["inputs"], sp.tanh(z)),
-        measure=lambda case: complex_step(lambda theta: network_output(theta, case["inputs"]), case["theta"]),
-        domain=_network,
+    identity(
+        "two-layer gradient",
+        r"\nabla f = (\sigma(z), a\sigma'(z)x^\top, a\sigma'(z), 1)",
+        lambda case: gradient(unflatten(case["theta"]), case["inputs"], sp.tanh(z)),
+        lambda case: complex_step(lambda theta: network_output(theta, case["inputs"]), case["theta"]),
+        _network,
     ),
-    Claim(
-        name="two-layer Hessian",
-        kind="identity",
-        statement=r"\nabla^2 f \text{ from } \sigma'(z)\tilde x,\ a\sigma''(z)\tilde x\tilde x^\top",
-        source="ours",
-        predict=lambda case: hessian(unflatten(case["theta"]), case["inputs"], sp.tanh(z)),
-        measure=lambda case: complex_step(
-            lambda theta: gradient(unflatten(theta), case["inputs"], sp.tanh(z)), case["theta"]
-        ),
-        domain=_network,
+    identity(
+        "two-layer Hessian",
+        r"\nabla^2 f \text{ from } \sigma'(z)\tilde x,\ a\sigma''(z)\tilde x\tilde x^\top",
+        lambda case: hessian(unflatten(case["theta"]), case["inputs"], sp.tanh(z)),
+        lambda case: complex_step(lambda theta: gradient(unflatten(theta), case["inputs"], sp.tanh(z)), case["theta"]),
+        _network,
     ),
-    Claim(
-        name="tangent of AdamW",
-        kind="identity",
-        statement=r"\dot\theta' = (1-\eta\lambda)\dot\theta - \eta[D\dot m'/(1-\beta_1^t) - S\dot v'/(1-\beta_2^t)]",
-        source="ours",
-        predict=_derived_tangent,
-        measure=_stepped_tangent,
-        domain=_adamw,
+    identity(
+        "tangent of AdamW",
+        r"\dot\theta' = (1-\eta\lambda)\dot\theta - \eta[D\dot m'/(1-\beta_1^t) - S\dot v'/(1-\beta_2^t)]",
+        _derived_tangent,
+        _stepped_tangent,
+        _adamw,
     ),
 ]

@@ -11,7 +11,7 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from trak_theory.attribution import influence, newton, trak_kernel
-from trak_theory.claims.claim import Claim
+from trak_theory.claims.claim import Claim, identity
 from trak_theory.claims.problems import Case, small_glm
 from trak_theory.linearization import project, unit_curvature
 from trak_theory.loo.series import infinitesimal_jackknife
@@ -90,14 +90,12 @@ CLAIMS = [
         measure=lambda case: newton(case.lin),
         domain=LOGISTIC,
     ),
-    Claim(
-        name="influence errs by the leverage",
-        kind="identity",
-        statement=r"(I_{\mathrm{newton}} - I_{\mathrm{influence}})/I_{\mathrm{newton}} = h",
-        source="ours",
-        predict=lambda case: evaluate(h, case.lin),
-        measure=lambda case: 1 - influence(case.lin) / newton(case.lin),
-        domain=LOGISTIC,
+    identity(
+        "influence errs by the leverage",
+        r"(I_{\mathrm{newton}} - I_{\mathrm{influence}})/I_{\mathrm{newton}} = h",
+        lambda case: evaluate(h, case.lin),
+        lambda case: 1 - influence(case.lin) / newton(case.lin),
+        LOGISTIC,
     ),
     Claim(
         name="exact influence of least squares",
@@ -109,40 +107,32 @@ CLAIMS = [
         domain=LS,
     ),
     *map(_jackknife_claim, (1, 2, 3)),
-    Claim(
-        name="exact minus newton is the refit remainder",
-        kind="identity",
-        statement=r"I - I_{\mathrm{newton}} = \sum_{j\ne i}\rho_j(\phi_j^\top\Delta)\,\phi_j^\top H_{-i}^{-1}\phi_*",
-        source="ours",
-        predict=refit_remainder,
-        measure=lambda case: case.exact().influence - newton(case.lin),
-        domain=LOGISTIC,
+    identity(
+        "exact minus newton is the refit remainder",
+        r"I - I_{\mathrm{newton}} = \sum_{j\ne i}\rho_j(\phi_j^\top\Delta)\,\phi_j^\top H_{-i}^{-1}\phi_*",
+        refit_remainder,
+        lambda case: case.exact().influence - newton(case.lin),
+        LOGISTIC,
     ),
-    Claim(
-        name="influence minus unit curvature",
-        kind="identity",
-        statement=sp.latex(GAPS["influence - unit curvature"]),
-        source="ours",
-        predict=_gap("influence - unit curvature"),
-        measure=lambda case: influence(case.lin) - influence(unit_curvature(case.lin)),
-        domain=LOGISTIC,
+    identity(
+        "influence minus unit curvature",
+        sp.latex(GAPS["influence - unit curvature"]),
+        _gap("influence - unit curvature"),
+        lambda case: influence(case.lin) - influence(unit_curvature(case.lin)),
+        LOGISTIC,
     ),
-    Claim(
-        name="unit curvature minus no ridge",
-        kind="identity",
-        statement=sp.latex(GAPS["unit curvature - no ridge"]),
-        source="ours",
-        predict=_gap("unit curvature - no ridge"),
-        measure=lambda case: influence(unit_curvature(case.lin)) - influence(trak_kernel(case.lin)),
-        domain=LOGISTIC,
+    identity(
+        "unit curvature minus no ridge",
+        sp.latex(GAPS["unit curvature - no ridge"]),
+        _gap("unit curvature - no ridge"),
+        lambda case: influence(unit_curvature(case.lin)) - influence(trak_kernel(case.lin)),
+        LOGISTIC,
     ),
-    Claim(
-        name="the gaps of the chain telescope",
-        kind="identity",
-        statement=r"\sum \mathrm{gaps} = I + r\,c_P",
-        source="ours",
-        predict=_telescoped,
-        measure=lambda case: case.exact().influence + case.lin.residual[:, None] * case.cross_projected(),
-        domain=_projected,
+    identity(
+        "the gaps of the chain telescope",
+        r"\sum \mathrm{gaps} = I + r\,c_P",
+        _telescoped,
+        lambda case: case.exact().influence + case.lin.residual[:, None] * case.cross_projected(),
+        _projected,
     ),
 ]

@@ -12,7 +12,7 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from trak_theory.attribution import newton, trak
-from trak_theory.claims.claim import Claim
+from trak_theory.claims.claim import limit
 from trak_theory.glm.model import GLM
 from trak_theory.linearization import Linearization, project
 from trak_theory.numerics.agreement import Agreement, agreement
@@ -83,67 +83,53 @@ def _mean_of(measure: str) -> Callable[[list[Agreement]], Estimate]:
 
 
 CLAIMS = [
-    Claim(
-        name="mean projected kernel, isotropic",
-        kind="limit",
-        statement=r"\mathrm{E}K_{11} = k/p",
-        source="ours",
-        predict=_inserted(k / p, _SQUARE),
-        measure=_Moment(((0, 0),)),
-        domain=_isotropic_kernels,
+    limit(
+        "mean projected kernel, isotropic",
+        r"\mathrm{E}K_{11} = k/p",
+        _inserted(k / p, _SQUARE),
+        _Moment(((0, 0),)),
+        _isotropic_kernels,
     ),
-    Claim(
-        name="variance of the projected kernel, isotropic",
-        kind="limit",
-        statement=rf"\mathrm{{E}}K_{{12}}^2 = {sp.latex(isotropic_second_moments()[1])}",
-        source="ours",
-        predict=_inserted(isotropic_second_moments()[1], _SQUARE),
-        measure=_Moment(((0, 1), (0, 1))),
-        domain=_isotropic_kernels,
+    limit(
+        "variance of the projected kernel, isotropic",
+        rf"\mathrm{{E}}K_{{12}}^2 = {sp.latex(isotropic_second_moments()[1])}",
+        _inserted(isotropic_second_moments()[1], _SQUARE),
+        _Moment(((0, 1), (0, 1))),
+        _isotropic_kernels,
     ),
-    Claim(
-        name="mean projected kernel in the plane",
-        kind="limit",
-        statement=rf"\mathrm{{E}}K_{{11}} = {sp.latex(plane_mean()[1])}",
-        source="ours",
-        predict=_inserted(plane_mean()[1], _IN_PLANE),
-        measure=_Moment(((0, 0),)),
-        domain=_plane_kernels,
+    limit(
+        "mean projected kernel in the plane",
+        rf"\mathrm{{E}}K_{{11}} = {sp.latex(plane_mean()[1])}",
+        _inserted(plane_mean()[1], _IN_PLANE),
+        _Moment(((0, 0),)),
+        _plane_kernels,
     ),
-    Claim(
-        name="second moment of the projected kernel in the plane",
-        kind="limit",
-        statement=rf"\mathrm{{E}}K_{{12}}^2 = {sp.latex(sp.factor(plane_square_moments()[1]))}",
-        source="ours",
-        predict=_inserted(plane_square_moments()[1], _IN_PLANE),
-        measure=_Moment(((0, 1), (0, 1))),
-        domain=_plane_kernels,
+    limit(
+        "second moment of the projected kernel in the plane",
+        rf"\mathrm{{E}}K_{{12}}^2 = {sp.latex(sp.factor(plane_square_moments()[1]))}",
+        _inserted(plane_square_moments()[1], _IN_PLANE),
+        _Moment(((0, 1), (0, 1))),
+        _plane_kernels,
     ),
-    Claim(
-        name="Pearson correlation, isotropic least squares",
-        kind="limit",
-        statement=r"\rho^2 = \frac{k/(n-k)}{p/(n-p)}",
-        source="ours",
-        predict=_inserted(sp.sqrt(squared_correlation()), _RANK),
-        measure=_mean_of("pearson"),
-        domain=_isotropic_data,
+    limit(
+        "Pearson correlation, isotropic least squares",
+        r"\rho^2 = \frac{k/(n-k)}{p/(n-p)}",
+        _inserted(sp.sqrt(squared_correlation()), _RANK),
+        _mean_of("pearson"),
+        _isotropic_data,
     ),
-    Claim(
-        name="Kendall correlation, isotropic least squares",
-        kind="limit",
-        statement=r"\tau = \frac{2}{\pi}\arcsin\rho",
-        source="ours",
-        predict=_inserted(2 / sp.pi * sp.asin(sp.sqrt(squared_correlation())), _RANK),
-        measure=_mean_of("kendall"),
-        domain=_isotropic_data,
+    limit(
+        "Kendall correlation, isotropic least squares",
+        r"\tau = \frac{2}{\pi}\arcsin\rho",
+        _inserted(2 / sp.pi * sp.asin(sp.sqrt(squared_correlation())), _RANK),
+        _mean_of("kendall"),
+        _isotropic_data,
     ),
-    Claim(
-        name="slope on the exact influence, isotropic least squares",
-        kind="limit",
-        statement=r"\rho^2(1 - p/n)",
-        source="ours",
-        predict=_inserted(slope(), _RANK),
-        measure=_mean_of("slope"),
-        domain=_isotropic_data,
+    limit(
+        "slope on the exact influence, isotropic least squares",
+        r"\rho^2(1 - p/n)",
+        _inserted(slope(), _RANK),
+        _mean_of("slope"),
+        _isotropic_data,
     ),
 ]

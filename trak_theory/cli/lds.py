@@ -50,6 +50,7 @@ def lds(
 def read_files(files: list[Path]) -> dict[str, Array]:
     """The arrays of one .npz file, or of .npy files by their names."""
     from trak_theory.auditing.stores.archive import read_arrays
+    from trak_theory.auditing.stores.files import read_npy
 
     if len(files) == 1 and files[0].suffix != ".npy":
         return read_arrays(files[0], required=REQUIRED, optional=OPTIONAL)
@@ -59,7 +60,7 @@ def read_files(files: list[Path]) -> dict[str, Array]:
     missing = sorted(set(REQUIRED) - {file.stem for file in files})
     if missing:
         raise ValueError(f"there is no .npy file of {missing}")
-    return {file.stem: np.load(file, allow_pickle=False) for file in files}
+    return {file.stem: read_npy(file) for file in files}
 
 
 def subset_rows(subsets: Array) -> list[Array]:

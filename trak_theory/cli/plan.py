@@ -42,8 +42,8 @@ def plan(
     out: Annotated[Path | None, typer.Option(help="Folder for plan.json and plan.png.")] = None,
 ) -> None:
     """Choose k, J and μ: the best predicted Kendall with a fixed reference, and the curve over k."""
-    from trak_theory.auditing.stores.archive import read_arrays
     from trak_theory.auditing.planning import plan_a_priori, plan_projection
+    from trak_theory.auditing.stores.archive import read_arrays
     from trak_theory.linearization import Linearization
 
     try:

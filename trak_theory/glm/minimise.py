@@ -119,10 +119,11 @@ def _newton(objective: Objective, start: Array, tol: float) -> Minimum:
             return Minimum.at(point, factor, decrement)
         smallest = min(smallest, decrement)
         point = _line_search(objective, point, step, decrement)
+    rounding = objective.decrement_rounding(point, factor)
     raise ConvergenceError(
-        f"Newton's method did not reach tol = {tol:g} in {MAX_STEPS} steps: decrement {decrement:.2e} "
-        f"(rounding leaves {objective.decrement_rounding(point, factor):.1e}), largest output {size:.3g}, gradient norm "
-        f"{np.linalg.norm(point.gradient):.2e}; add a ridge, drop dependent columns or rescale the features"
+        f"Newton's method did not reach tol = {tol:g} in {MAX_STEPS} steps: decrement {decrement:.2e} (rounding alone "
+        f"leaves {rounding:.1e}), largest output {size:.3g}, gradient norm {np.linalg.norm(point.gradient):.2e}; "
+        "add a ridge, drop dependent columns or rescale the features"
     )
 
 
@@ -134,9 +135,9 @@ def _line_search(objective: Objective, point: Point, step: Array, decrement: flo
     length = 1.0
     for _ in range(MAX_HALVINGS):
         trial = objective.at(point.theta + length * step)
-        with np.errstate(over="ignore", invalid="ignore"):  # NaN, far out, is too far
-            slope = step @ trial.gradient
-        if slope <= OVERSHOT * decrement**2:
+        with np.errstate(over="ignore"):
+            lower = np.isfinite(trial.gradient).all() and step @ trial.gradient <= OVERSHOT * decrement**2
+        if lower:
             break
         length /= 2
     return trial

@@ -67,9 +67,7 @@ class GLM:
         from trak_theory.glm.statsmodels import check_stationary, translate
 
         glm = cls(**translate(results))
-        check_stationary(
-            Objective(glm.loss, glm.features, glm.targets, glm.weights, glm.ridge, glm.offset), results
-        )
+        check_stationary(Objective(glm.loss, glm.features, glm.targets, glm.weights, glm.ridge, glm.offset), results)
         return glm
 
     def fit(self, *, tol: float = 1e-10) -> Fit:

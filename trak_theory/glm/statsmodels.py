@@ -108,7 +108,7 @@ def check_stationary(objective: Objective, results: Any) -> None:
     moved = float(np.abs(objective.features @ step).max() / max(1.0, np.abs(outputs).max()))
     if not moved <= STATIONARY:
         raise ValueError(
-            f"the parameters of this {type(results.model).__name__} are no stationary point of its {objective.loss.name} loss: a Newton step would "
-            f"move an output by {moved:.2g} of the largest. A constrained fit has no translation; one that did not "
-            "converge needs a larger maxiter"
+            f"the parameters of this {type(results.model).__name__} are no stationary point of its "
+            f"{objective.loss.name} loss: a Newton step would move an output by {moved:.2g} of the largest. "
+            "A constrained fit has no translation; one that did not converge needs a larger maxiter"
         )

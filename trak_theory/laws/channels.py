@@ -143,7 +143,7 @@ def _count_points(kappa: float, alpha: float, sigma: float, count: int) -> Point
     reach = normal_rule(count)[0][-1]
     labels, label_weights = _count_rule(np.exp(min(reach * kappa, 40.0)), 4 + min(count // 20, 20))
     distance = np.abs(np.log(labels + 0.5)[:, None] - mean)
-    near = distance <= 7.5 * np.sqrt(deviation**2 + 1.0 / (labels[:, None] + 0.5))
+    near = distance <= 8.5 * np.sqrt(deviation**2 + 1.0 / (labels[:, None] + 0.5))
     relevant = (near | ((labels[:, None] < 16) & (mean < 0))) & (weights > NEGLIGIBLE)
     row, column = np.nonzero(relevant)
     y, center = labels[row], mean[column]
@@ -158,7 +158,9 @@ def _poisson_mixture(y: Array, mean: Array, deviation: float, count: int) -> tup
     variance = max(deviation**2, 1e-300)
     mode = proximal(Poisson(), y, mean, variance).output
     width = (np.exp(mode) + 1.0 / variance) ** -0.5
-    nodes = np.linspace(-11.0, 11.0, 15 + min(count // 3, 30))
+    nodes = np.linspace(
+        -11.0, 11.0, 15 + min(int(max(1.0, deviation) * count / 3), 75)
+    )  # the left tail is as wide as s
     s = mode[:, None] + width[:, None] * nodes
     log_density = y[:, None] * s - np.exp(s) - (s - mean[:, None]) ** 2 / (2 * variance)
     log_density -= gammaln(y + 1.0)[:, None] + 0.5 * np.log(2 * np.pi * variance)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 from scipy.linalg import eigh
 from scipy.special import erf
 
@@ -17,8 +17,9 @@ from trak_theory.linearization import Linearization
 from trak_theory.numerics.checks import real_array
 from trak_theory.numerics.estimate import Estimate, mean
 from trak_theory.numerics.spectrum import spectrum
-from trak_theory.projection.error_bars import check_setting
+from trak_theory.projection.error_bars import check_setting, sketch_premise
 from trak_theory.projection.kernel_law import KernelLaw
+from trak_theory.projection.matrices import Sketch
 
 TRIPLES = 20_000
 BLOCK = 1_000
@@ -27,7 +28,13 @@ STRIDES = 1.2207440846057596 ** -np.arange(1.0, 4.0)
 
 
 def conditional_rank_law(
-    lin: Linearization, *, k: int, ensemble: int = 1, ridge: float = 0.0, query_covariance: Any = None
+    lin: Linearization,
+    *,
+    k: int,
+    ensemble: int = 1,
+    ridge: float = 0.0,
+    query_covariance: ArrayLike | None = None,
+    kind: Sketch = "normal",
 ) -> RankLaw:
     """The agreement to expect between newton(lin) and trak(lin, k=k, ensemble=J, ridge=μ), given lin.
 
@@ -43,13 +50,17 @@ def conditional_rank_law(
 
     and Spearman from triples, with its term of order 1/n; slope = ⟨I, m⟩/⟨I, I⟩. `kendall` and `spearman` carry the
     sampling error (`.se`) of their 20,000 evenly spread triples, as if drawn at random: no random numbers are used.
+    The points are given, so that no premise is made of them: sparse and heavy-tailed designs are covered. Kinds of
+    projection other than normal have premises of their own, see `projection_law`; `warnings` say where they fail.
     Raises ValueError where no law applies (k > rank, μ = 0). Source: ours.
     """
     check_setting(lin.features.shape[1], k=k, ensemble=ensemble, ridge=ridge)
     if query_covariance is not None:
         lin = replace(lin, queries=_root(query_covariance, lin.features.shape[1]))
     law = KernelLaw(spectrum(lin.features, lin.queries), k, ensemble, ridge)
-    return rank_law_against(newton(lin), lin.residual, law, gaussian=query_covariance is not None)
+    found = rank_law_against(newton(lin), lin.residual, law, gaussian=query_covariance is not None)
+    diagnosis = law.diagnosis or sketch_premise(lin.features, k, kind)
+    return replace(found, warnings=(diagnosis,) if diagnosis else ())
 
 
 def rank_law_against(reference: Array, residual: Array, law: KernelLaw, *, gaussian: bool = False) -> RankLaw:
@@ -150,7 +161,8 @@ def _rank_correlations(reference: Array, scores: RandomScores, gaussian: bool) -
         two, three = (_arcsine(gap, *scores.differences(first, other)) for other in (second, third))
     else:
         two, three = (np.mean(np.sign(gap) * order, axis=1) for order in scores.orders)
-    return mean(two), mean(3 * (two + (n - 2) * three) / (n + 1))
+    untied = np.mean(gap.any(1) if gaussian else gap != 0)  # Kendall's τ_b: ties, as of zero rows, are in both scores
+    return mean(two / max(untied, 1.0 / n)), mean(3 * (two + (n - 2) * three) / (n + 1))
 
 
 def _arcsine(gap: Array, mean: Array, variance: Array) -> Array:
@@ -167,7 +179,7 @@ def spread_triples(n: int) -> Array:
     return points[:, distinct]
 
 
-def _root(covariance: Any, p: int) -> Array:
+def _root(covariance: ArrayLike, p: int) -> Array:
     """F (m, p) with FᵀF = Σ."""
     covariance = real_array("query_covariance", covariance, 2)
     if covariance.shape != (p, p):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from numpy import ndarray as Array
@@ -22,7 +24,7 @@ from trak_theory.numerics.checks import non_negative, positive_count, real_array
 Kind = Literal["gaussian", "sparse"]
 FEW_DEGREES_OF_FREEDOM = 10.0
 FEW_TOP_POINTS = 40
-NOTABLE = 0.012  # change of Kendall that spread and kurtosis of rows must predict for a warning: see study `premises`
+NOTABLE = 0.02  # change of Kendall that spread and kurtosis of rows must predict for a warning: see study `premises`
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,15 @@ def rank_law(
     large. Raises ValueError where no law applies (k ≥ min(n, p) with μ = 0), ConvergenceError where no state is found.
     Source: ours.
     """
-    if kind not in get_args(Kind):
-        raise ValueError(f"unknown kind of rows {kind!r}: choose one of {get_args(Kind)}")
-    if kind == "gaussian" and density is not None:
-        raise ValueError(f'density = {density} has no meaning for Gaussian rows: use kind = "sparse"')
     if kind == "sparse":
         if spectrum is not None or scales is not None:
             raise ValueError('kind = "sparse" has independent entries of one variance: no spectrum, no scales')
         density = check_density(n, p, density)
         scales = sparse_scales(p, density)
+    elif kind != "gaussian" or density is not None:
+        raise ValueError(
+            f'rows of kind {kind!r} with density {density}: choose "gaussian", or "sparse" and its density'
+        )
     state = state_evolution(
         n=n,
         p=p,
@@ -102,23 +104,18 @@ def rank_law(
         spectrum=spectrum,
         scales=scales,
     )
-    law = rank_law_of(state, k=k, projected_ridge=projected_ridge, ensemble=ensemble, top=top, density=density)
-    if rows is None:
-        return law
-    measured = row_premises(rows)
-    likely = rank_law_of(
-        replace_scales(state, measured.scales),
-        k=k,
-        projected_ridge=projected_ridge,
-        ensemble=ensemble,
-        top=top,
-        density=min(1.0, 3 / measured.kurtosis),
-    )
-    return replace(law, warnings=law.warnings + _row_warnings(state.design, measured, law, likely))
+    setting = partial(rank_law_of, k=k, projected_ridge=projected_ridge, ensemble=ensemble, top=top)
+    law = setting(state, density=density)
+    warnings = () if rows is None else _row_warnings(state, setting, law, row_premises(rows))
+    return replace(law, warnings=law.warnings + warnings)
 
 
-def _row_warnings(design: Design, measured: RowPremises, law: RankLaw, likely: RankLaw) -> tuple[str, ...]:
-    warnings = []
+def _row_warnings(
+    state: StateEvolution, setting: Callable[..., RankLaw], law: RankLaw, measured: RowPremises
+) -> tuple[str, ...]:
+    """What rows of that spread and kurtosis, taken as sparse, make of the law."""
+    warnings, design = [], state.design
+    likely = setting(replace_scales(state, measured.scales), density=min(1.0, 3 / measured.kurtosis))
     ratio = measured.dimension / design.dimension
     if not 1 / OTHER_DIMENSION < ratio < OTHER_DIMENSION:
         warnings.append(

@@ -7,33 +7,56 @@ from numpy import ndarray as Array
 
 
 class Anderson:
-    """Anderson acceleration of a batch of fixed-point iterations, each row with a memory of its own."""
+    """Anderson acceleration of a batch of fixed-point iterations, each row with a memory of its own.
 
-    DEPTH = 5
-    REGULARISATION = 1e-12  # relative to the trace: the differences become parallel near the fixed point
+    The next point is where the step would vanish if it were affine in the point, on the span of the last few changes.
+    """
+
+    DEPTH = 4
+    REGULARISATION = 1e-12  # relative to the trace: the changes become parallel near the fixed point
 
     def __init__(self) -> None:
-        self._history: list[tuple[Array, Array]] = []  # (points, steps), newest first
+        self._last: tuple[Array, Array] | None = None  # point and step
+        self._changes: list[Array] = []  # of the step, newest first, (b, m) each
+        self._shifts: list[Array] = []  # of point + step
+        self._gram = np.zeros((0, 0, 0))  # of the changes, (b, a, a)
 
     def keep(self, rows: Array) -> None:
         """Go on with these rows only."""
-        self._history = [(points[rows], steps[rows]) for points, steps in self._history]
+        if self._last is not None:
+            self._last = self._last[0][rows], self._last[1][rows]
+        self._changes = [change[rows] for change in self._changes]
+        self._shifts = [shift[rows] for shift in self._shifts]
+        self._gram = self._gram[rows] if self._changes else self._gram
 
     def next(self, points: Array, steps: Array) -> Array:
         """The next points (b, m), from the current ones and their fixed-point steps."""
-        history, self._history = self._history, [(points, steps), *self._history[: self.DEPTH - 1]]
-        if not history:
-            return points + steps
-        moves = np.stack([points - old for old, _ in history])
-        changes = np.stack([steps - old for _, old in history])
-        mixing = self._mixing(changes, steps)
-        return points + steps - np.einsum("ba,abm->bm", mixing.astype(points.dtype), moves + changes)
+        if self._last is not None:
+            self._remember(points - self._last[0], steps - self._last[1])
+        self._last = points, steps
+        following = points + steps
+        if self._changes:
+            mixing = self._mixing(steps).astype(points.dtype)
+            for k, shift in enumerate(self._shifts):
+                following -= mixing[:, k, None] * shift
+        return following
 
-    def _mixing(self, changes: Array, steps: Array) -> Array:
+    def _remember(self, move: Array, change: Array) -> None:
+        self._changes = [change, *self._changes[: self.DEPTH - 1]]
+        self._shifts = [move + change, *self._shifts[: self.DEPTH - 1]]
+        products, kept = self._against(change), len(self._changes) - 1
+        gram = np.empty((len(change), kept + 1, kept + 1))
+        gram[:, 0, :] = gram[:, :, 0] = products
+        gram[:, 1:, 1:] = self._gram[:, :kept, :kept] if kept else 0.0
+        self._gram = gram
+
+    def _against(self, vectors: Array) -> Array:
+        """The products of `vectors` (b, m) with every change, (b, a)."""
+        return np.stack([np.einsum("bm,bm->b", change, vectors) for change in self._changes], axis=1).astype(float)
+
+    def _mixing(self, steps: Array) -> Array:
         """The combination of past changes (b, a) nearest to `steps`; double precision and scaled, never singular."""
-        gram = np.einsum("abm,cbm->bac", changes, changes).astype(float)
-        target = np.einsum("abm,bm->ba", changes, steps).astype(float)
-        trace = np.trace(gram, axis1=1, axis2=2)
+        trace = np.trace(self._gram, axis1=1, axis2=2)
         size = np.where(trace > 0, trace, 1.0)[:, None]
-        gram = gram / size[..., None] + self.REGULARISATION * np.eye(len(changes))
-        return np.linalg.solve(gram, (target / size)[..., None])[..., 0]
+        gram = self._gram / size[..., None] + self.REGULARISATION * np.eye(len(self._changes))
+        return np.linalg.solve(gram, (self._against(steps) / size)[..., None])[..., 0]

@@ -11,13 +11,10 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.glm.model import Fit
-from trak_theory.loo.acceleration import Anderson
 from trak_theory.loo.bounds import chord_radius, newton_certificate, strong_convexity_radius
 from trak_theory.loo.evaluation import MOST_DOUBT, Evaluation, Evaluator, evaluator_of
 from trak_theory.loo.rounding import whitening_error
 from trak_theory.numerics.whitening import whiten
-
-MOSTLY_ROUNDING = 1e2  # a distance within this factor of the rounding allowance is as good as it gets
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +130,8 @@ class SelfConcordant(Certificate):
         sure = np.sqrt(1 - doubt)
         left, reach = self.evaluator.precision.gradient / sure, self.evaluator.lengths.max() / sure
         distance = newton_certificate(left, reach, 1.0, self.self_concordance)
-        return (np.linalg.norm(self.whitened, axis=1) + self.error) / sure * distance
+        length = (np.linalg.norm(self.whitened, axis=1) + self.error) / sure
+        return length * distance if np.isfinite(distance) else np.full(length.shape, np.inf)
 
 
 class StrongConvexity(Certificate):
@@ -161,7 +159,8 @@ class StrongConvexity(Certificate):
     @cached_property
     def own(self) -> Array:
         distance = self._distance(np.zeros(self.queries.shape[1]), self.evaluator.precision.gradient)
-        return np.linalg.norm(self.queries, axis=1) * distance
+        length = np.linalg.norm(self.queries, axis=1)
+        return length * distance if np.isfinite(distance) else np.full(length.shape, np.inf)
 
     def _distance(self, gradient: Array, rounding: Array | float) -> Array:
         factor = self.evaluator.fit.minimum.factor
@@ -176,34 +175,3 @@ def certificate_for(fit: Fit, queries: Array, *, sharp: bool) -> Certificate:
     error = whitening_error(fit.space, fit.minimum.factor, queries, whitened)
     kind = StrongConvexity if evaluator.self_concordance is None else SelfConcordant
     return kind(evaluator, pulled, whitened, error)
-
-
-def certified_points(
-    certificate: Certificate, block: Array, start: Array | None, goal: Array, evaluations: int
-) -> tuple[Array, Array, Array]:
-    """Accelerated chord steps from `start` (b, m), or the Newton points: the best certified points and distances (b,).
-
-    Also whether each problem is settled (b,): within its `goal` (b,), or as near as rounding allows. At most
-    `evaluations` pairs of products.
-    """
-    reach, at_newton = certificate.evaluator.reach(block)
-    points, change = (certificate.evaluator.problems.newton_points(block), at_newton) if start is None else (start, None)
-    best, distance, settled = points.copy(), np.full(block.size, np.inf), np.zeros(block.size, bool)
-    active, anderson = np.arange(block.size), Anderson()
-    for _ in range(evaluations):
-        evaluation = certificate.evaluator.evaluate(block[active], points, reach[active], change)
-        for candidate, bound in certificate.near(block[active], evaluation):
-            better = bound < distance[active]
-            best[active[better]], distance[active[better]] = candidate[better], bound[better]
-        rounding = evaluation.rounding / np.sqrt(certificate.evaluator.problems.remaining[block[active]])
-        exhausted = evaluation.decrement <= rounding
-        near = (distance[active] <= MOSTLY_ROUNDING * rounding) | (not certificate.exists)
-        done = (distance[active] <= goal[active]) | (exhausted & near)
-        settled[active[done]] = True
-        left = ~done & ~exhausted & np.isfinite(evaluation.decrement)
-        if not left.any():
-            break
-        points = anderson.next(points, evaluation.step)[left]
-        anderson.keep(left)
-        active, change = active[left], None
-    return best, distance, settled

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.loo.intervals import Interval
 from trak_theory.numerics.estimate import Estimate, mean
@@ -32,7 +32,7 @@ class CertifiedOrder:
         return mean(self.kendall_by_query)
 
 
-def certified_order(interval: Interval, estimate: Any) -> CertifiedOrder:
+def certified_order(interval: Interval, estimate: ArrayLike) -> CertifiedOrder:
     """Share of pairs of training points that `interval` orders, and how far `estimate` (n, q) must agree with it.
 
         Kendall(estimate, truth) ≥ (proved concordant − proved discordant − unproved)/(n(n − 1)/2)
@@ -40,21 +40,37 @@ def certified_order(interval: Interval, estimate: Any) -> CertifiedOrder:
     A proved pair that the estimate ties counts for neither; points whose estimate is NaN prove nothing. O(n log² n)
     for each query. Proof: the truth lies in the intervals, and an unproved pair costs at most one. Source: ours.
     """
+    low, high, estimate = _ends(interval, estimate)
+    up, down = _in_order(estimate, low, high), _in_order(-estimate, low, high)
+    proved = np.array([np.searchsorted(np.sort(ends), starts).sum() for ends, starts in zip(high, low, strict=True)])
+    n = estimate.shape[1]
+    pairs = n * (n - 1) / 2
+    return CertifiedOrder(proved / pairs, (up - down - (pairs - proved)) / pairs)
+
+
+def proved_pairs_in_order(interval: Interval, estimate: ArrayLike) -> Array:
+    """Share (q,) of all pairs of points whose order `interval` proves and `estimate` (n, q) shares."""
+    low, high, estimate = _ends(interval, estimate)
+    n = estimate.shape[1]
+    return _in_order(estimate, low, high) / (n * (n - 1) / 2)
+
+
+def _in_order(estimate: Array, low: Array, high: Array) -> Array:
+    """Pairs (q,) that both intervals and estimate put in one order; arrays (q, n)."""
+    return np.array([_ordered_pairs(*columns) for columns in zip(estimate, low, high, strict=True)])
+
+
+def _ends(interval: Interval, estimate: ArrayLike) -> tuple[Array, Array, Array]:
+    """Lower and upper ends and the estimate, (q, n) each; a NaN estimate or center proves nothing."""
     estimate = np.asarray(estimate, float)
     estimate = estimate[:, None] if estimate.ndim == 1 else estimate
     if estimate.shape != interval.center.shape:
         raise ValueError(f"the interval has shape {interval.center.shape}, the estimate {estimate.shape}")
-    n = len(estimate)
-    if n < 2:
+    if len(estimate) < 2:
         raise ValueError("one training point has no order; at least 2 are needed")
     known = np.isfinite(interval.radius) & np.isfinite(interval.center) & ~np.isnan(estimate)
     center, radius = np.where(known, interval.center, 0.0), np.where(known, interval.radius, np.inf)
-    low, high = (center - radius).T, (center + radius).T
-    up = np.array([_ordered_pairs(*columns) for columns in zip(estimate.T, low, high, strict=True)])
-    down = np.array([_ordered_pairs(*columns) for columns in zip(-estimate.T, low, high, strict=True)])
-    proved = np.array([np.searchsorted(np.sort(ends), starts).sum() for ends, starts in zip(high, low, strict=True)])
-    pairs = n * (n - 1) / 2
-    return CertifiedOrder(proved / pairs, (up - down - (pairs - proved)) / pairs)
+    return (center - radius).T, (center + radius).T, estimate.T
 
 
 def _ordered_pairs(estimate: Array, low: Array, high: Array) -> int:

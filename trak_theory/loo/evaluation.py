@@ -66,8 +66,8 @@ class Evaluator:
 
     @cached_property
     def lengths(self) -> Array:
-        """‖a_j‖ at most, of the points that weigh anything, 0 of the others (n,)."""
-        return (np.sqrt(self.problems.square_lengths) + self.precision.rows) * (self.fit.glm.weights > 0)
+        """‖a_j‖ at most (n,)."""
+        return np.sqrt(self.problems.square_lengths) + self.precision.rows
 
     def reach(self, block: Array) -> tuple[Array, Array | None]:
         """max_{j≠i} ‖φ_j‖_{M⁻¹} (b,); if sharp, with the changes of all outputs at the Newton points (b, n)."""
@@ -78,7 +78,6 @@ class Evaluator:
         square = gram**2
         square *= (self.problems.curvature[block] / remaining)[:, None]
         square += self.lengths**2
-        square *= self.fit.glm.weights > 0
         square[np.arange(block.size), block] = 0.0
         gram *= (self.problems.residual[block] / remaining)[:, None]
         return np.sqrt(square.max(1) / (1 - self.doubt[block])), gram
@@ -98,13 +97,13 @@ class Evaluator:
 
     def _curvatures(self, change: Array, error: Array) -> tuple[Array, Array, Array | None]:
         """Drift, spread, and Σ_j |d_j(u) − d_j| ‖δa_j‖ ‖a_j‖ for a loss without M₃; `error` (b,) of the changes."""
-        m3, glm = self.self_concordance, self.fit.glm
+        m3 = self.self_concordance
         if m3 == 0:
             return np.ones(len(change)), np.zeros(len(change)), None
         limit = (m3 or 0.0) * (np.maximum(change.max(1), -change.min(1)) + error)
         if m3 is not None and not self.sharp:
             return np.exp(limit), limit, None
-        moved = glm.weights * glm.loss.curvature(glm.targets, self.fit.outputs + change)
+        moved = self.fit.objective.curvature(self.fit.outputs + change)
         if m3 is None:
             return (
                 np.ones(len(change)),

@@ -14,9 +14,11 @@ from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficient
 from trak_theory.glm.minimise import minimise
 from trak_theory.glm.model import Fit
 from trak_theory.loo.acceleration import Anderson
-from trak_theory.loo.certificates import Certificate, certificate_for, certified_points
+from trak_theory.loo.certificates import Certificate, certificate_for
+from trak_theory.loo.group_problems import GroupProblems
 from trak_theory.loo.problems import LeaveOneOutProblems
 from trak_theory.loo.rounding import product_error, reduction_error
+from trak_theory.loo.search import certified_points
 from trak_theory.numerics.checks import query_array
 
 BLOCK = 256
@@ -55,6 +57,11 @@ def leave_one_out(fit: Fit, queries: ArrayLike, *, tol: float = 1e-10) -> LeaveO
     `tol` on ill-conditioned features. Cost: a few pairs of products (n, m) × (m, n), m = min(n, p), in blocks of 256
     left-out points; rows that did not converge get a Newton solve of their own. Errors are per row: a left-out
     problem without a minimiser comes back as NaN with an infinite radius and the reason.
+
+    >>> from trak_theory import GLM, leave_one_out
+    >>> fit = GLM([[1.0], [1.0], [1.0]], [1.0, 2.0, 6.0]).fit()  # the mean, 3
+    >>> leave_one_out(fit, [[1.0]]).influence[:, 0].round(9).tolist()  # 3 − 4, 3 − 3.5, 3 − 1.5
+    [-1.0, -0.5, 1.5]
     """
     queries = query_array(queries, fit.glm.features.shape[1])
     certificate = certificate_for(fit, queries, sharp=False)
@@ -63,7 +70,7 @@ def leave_one_out(fit: Fit, queries: ArrayLike, *, tol: float = 1e-10) -> LeaveO
     influence, radius = certificate.influence(points), certificate.radius(points, distance)
     unresolved: dict[int, str] = {}
     for i in map(int, np.flatnonzero(~settled)):
-        alone, reason = _refit(certificate, queries, i, displacement[i])
+        alone, reason = refit(certificate, queries, i, displacement[i])
         if alone is not None and not np.all(radius[i] <= alone.radius):
             displacement[i], influence[i], radius[i] = alone.displacement, alone.influence, alone.radius
         if np.isinf(radius[i]).any():
@@ -85,15 +92,16 @@ def _solve_all(certificate: Certificate, goal: Array) -> tuple[Array, Array, Arr
     single = problems.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a row that runs away gets a refit
         for block in _blocks(certificate):
-            start = _warm_up(single, block, problems.newton_points(block))
+            start = warm_up(single, block, problems.newton_points(block))
             points[block], distance[block], settled[block] = certified_points(
                 certificate, block, start, goal[block], CERTIFIED_STEPS
             )
-        wide = np.flatnonzero(certificate.evaluator.usable & ~(distance <= goal))
-        for block in _chunks(wide):
-            points[block], distance[block], settled[block] = certified_points(
+        for block in _chunks(np.flatnonzero(certificate.evaluator.usable & ~settled)):
+            closer, bound, settled[block] = certified_points(
                 certificate.sharp, block, points[block], goal[block], SHARP_STEPS
             )
+            better = bound < distance[block]
+            points[block[better]], distance[block[better]] = closer[better], bound[better]
     return points, distance, settled
 
 
@@ -109,7 +117,7 @@ def _chunks(rows: Array) -> list[Array]:
     return [rows[start : start + BLOCK] for start in range(0, rows.size, BLOCK)]
 
 
-def _warm_up(single: LeaveOneOutProblems, block: Array, start: Array) -> Array:
+def warm_up(single: LeaveOneOutProblems | GroupProblems, block: Array, start: Array) -> Array:
     """Accelerated chord steps in single precision, where they help."""
     points, anderson = start.astype(np.float32), Anderson()
     for _ in range(WARM_STEPS):
@@ -131,8 +139,8 @@ class _Alone:
     radius: Array
 
 
-def _refit(certificate: Certificate, queries: Array, i: int, start: Array) -> tuple[_Alone | None, str]:
-    """The fit without point i by damped Newton, certified as any fit is; or None, and the reason."""
+def refit(certificate: Certificate, queries: Array, i: int | Array, start: Array) -> tuple[_Alone | None, str]:
+    """The fit without the point or points i by damped Newton, certified as any fit is; or None, and the reason."""
     fit = certificate.evaluator.fit
     try:
         left = _fit_without(fit, i, start)
@@ -145,8 +153,8 @@ def _refit(certificate: Certificate, queries: Array, i: int, start: Array) -> tu
     return _Alone(displacement, -pulled @ displacement, radius), alone.reason_for_the_fit
 
 
-def _fit_without(fit: Fit, i: int, start: Array) -> Fit:
-    """`fit` with weight 0 on point i, from θ̂ + `start` or θ̂, whichever is lower."""
+def _fit_without(fit: Fit, i: int | Array, start: Array) -> Fit:
+    """`fit` with weight 0 on i, from θ̂ + `start` or θ̂, whichever is lower."""
     glm, weights, theta = copy(fit.glm), fit.glm.weights.copy(), fit.minimum.theta
     weights[i] = 0.0
     glm.weights = weights

@@ -9,7 +9,8 @@ from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 
 from trak_theory.glm.model import Fit
-from trak_theory.loo.certificates import certificate_for, certified_points
+from trak_theory.loo.certificates import certificate_for
+from trak_theory.loo.search import certified_points
 from trak_theory.numerics.checks import query_array
 
 BLOCK = 256
@@ -42,6 +43,12 @@ def newton_interval(fit: Fit, queries: ArrayLike, *, chord_steps: int = 0) -> In
     Radii hold for the exact minimisers in exact arithmetic: they include the fit's own gradient and an allowance for
     rounding. A row whose premise fails has an infinite radius and a reason in `unresolved`. A loss without M₃ gets
     the strong-convexity radius, void with an unpenalised coefficient.
+
+    >>> from trak_theory import GLM, newton_interval
+    >>> fit = GLM([[1.0], [1.0], [-1.0]], [1.0, 0.0, 0.0], loss="logistic", ridge=1.0).fit()
+    >>> interval = newton_interval(fit, [[1.0]], chord_steps=2)
+    >>> bool(interval.radius.max() < 1e-4)
+    True
     """
     if chord_steps < 0:
         raise ValueError(f"chord_steps must be ≥ 0, got {chord_steps}")

@@ -77,12 +77,17 @@ class LeaveOneOutProblems:
 
 
 def leave_one_out_problems(fit: Fit) -> LeaveOneOutProblems:
-    """The problems of a fit: one triangular solve with the factor of its Hessian."""
-    rows = whiten(fit.minimum.factor, fit.space.features)
+    """The problems of a fit: one triangular solve with the factor of its Hessian.
+
+    A point of weight 0 is part of none: its row is 0, wherever its output may be.
+    """
+    used = fit.glm.weights > 0
+    rows, outputs = whiten(fit.minimum.factor, fit.space.features), np.where(used, fit.outputs, 0.0)
+    rows[~used] = 0.0
     return LeaveOneOutProblems(
         rows,
         fit.residual,
         fit.curvature,
         1 - fit.curvature * np.einsum("im,im->i", rows, rows),
-        fit.glm.loss.taylor_remainder(fit.glm.targets, fit.outputs, fit.glm.weights),
+        fit.glm.loss.taylor_remainder(fit.glm.targets, outputs, fit.glm.weights),
     )

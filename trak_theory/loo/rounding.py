@@ -84,7 +84,7 @@ def working_precision(fit: Fit, rows: Array) -> WorkingPrecision:
     errors = whitening_error(fit.space, fit.minimum.factor, fit.glm.features, rows)
     relative = float(np.max(errors[lengths > 0] / lengths[lengths > 0], initial=0.0))
     relative += factor_error(fit.minimum.factor)
-    terms = np.sqrt(theta.size) * (np.abs(fit.space.features) @ np.abs(theta))
+    terms = np.sqrt(theta.size) * (np.abs(fit.space.features) @ np.abs(theta)) + np.abs(fit.glm.offset)
     reduced = reduction_error(fit.space, fit.glm.features) * np.linalg.norm(theta)
     outputs = EPS * np.abs(fit.outputs) + EXTENDED_EPS * terms + reduced
     moved = (fit.glm.loss.self_concordance or 0.0) * float(outputs.max())  # log of the curvatures

@@ -16,8 +16,10 @@ from trak_theory.projection.matrices import ENTRIES_PER_ROW, Sketch
 
 EXCESS_KURTOSIS_OF_SIGNS = -2.0
 BLOCK = 1024
-CROWDED = 3.0  # dimensions a parameter of a median gradient meets alone: see study `premises`
-EMPTY = 0.3  # expected dimensions that no parameter of weight falls into
+# Limits of the law, set on the calibration cells of study `premises`:
+CROWDED = 9.0  # dimensions for each parameter of a median gradient, counted once per entry of the sketch
+EMPTY = 0.3  # expected number of dimensions that no parameter falls into
+FILLED = 0.5  # share of the parameters' dimension that k orthogonal columns may take
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ def projection_law(
         sd=np.abs(lin.residual)[:, None] * np.sqrt(variance),
         implicit_ridge=law.implicit_ridge,
         effective_dimension=law.effective_dimension,
-        diagnosis=law.diagnosis or _localised(lin.features, k, kind, spread),
+        diagnosis=law.diagnosis or sketch_premise(lin.features, k, kind),
         delocalisation=spread,
     )
 
@@ -89,18 +91,19 @@ def participation(rows: Array) -> Array:
     return np.divide(squares**2, fourths, out=np.ones(len(rows)), where=fourths > 0)
 
 
-def _localised(features: Array, k: int, kind: Sketch, spread: float) -> str:
-    """What is wrong with a sketch of few entries per parameter, where a gradient has few parameters; often nothing."""
-    entries = min(ENTRIES_PER_ROW.get(kind, k), k)
-    crowding = k / (entries * spread)
-    columns = float(participation(np.linalg.norm(features, axis=0)[None])[0])
-    empty = k * np.exp(-entries * columns / k)
+def sketch_premise(features: Array, k: int, kind: Sketch) -> str:
+    """Why the law of normal projections may fail for a sketch of that kind; often nothing."""
+    p, used = features.shape[1], int(np.count_nonzero(features.any(0)))
+    if kind == "srht" and k > FILLED * p:
+        return f"srht: k = {k} orthogonal columns of {p} vary less than independent ones; use k ≤ {p // 2}"
+    entries, spread = min(ENTRIES_PER_ROW.get(kind, k), k), float(np.median(participation(features)))
+    crowding, empty = k / (entries * spread), k * np.exp(-entries * used / k)
     if entries == k or (crowding <= CROWDED and empty <= EMPTY):
         return ""
     return (
-        f"k = {k} dimensions, {entries} of them for each parameter: a median gradient spreads over {spread:.3g} "
-        f"parameters and all of them over {columns:.3g}, so that {empty:.2g} dimensions may hold next to nothing and "
-        "single scores vary up to several times more than their error bars; use a normal or rademacher projection"
+        f"{kind} with k = {k}: a median gradient spreads over {spread:.3g} parameters, and of {used} parameters in use "
+        f"none falls into {empty:.2g} of the dimensions; single scores vary up to several times more than their error "
+        "bars: use a normal or rademacher projection"
     )
 
 

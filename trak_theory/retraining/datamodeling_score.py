@@ -9,9 +9,16 @@ from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 
 from trak_theory.numerics.checks import real_array
+from trak_theory.numerics.estimate import Estimate
 from trak_theory.retraining.crossed import CrossedMean, Sampled, crossed_mean, pseudo_values
 from trak_theory.retraining.noise import additive_ceiling, noise_ceiling
-from trak_theory.retraining.per_query import PerQuery, constant_queries, mean_or_nan, spearman_per_query
+from trak_theory.retraining.per_query import (
+    PerQuery,
+    constant_outputs,
+    constant_queries,
+    mean_or_nan,
+    spearman_per_query,
+)
 from trak_theory.retraining.subsets import Subsets, membership
 
 FEWEST, TESTED = 5, 20  # subsets: fewer have no jackknife worth the name; fewer were not simulated
@@ -32,8 +39,9 @@ class OverQueries:
     undefined: dict[int, str]
 
     @property
-    def mean(self) -> float:
-        return self.estimate.value
+    def mean(self) -> Estimate:
+        """With its standard error over subsets and queries."""
+        return Estimate(self.estimate.value, self.estimate.se)
 
     @property
     def se(self) -> float:
@@ -103,6 +111,21 @@ def lds(
     additive = _additive(measured, outputs, members) if len(members) >= scores.shape[0] + SPARE else None
     warnings = tuple(_warnings(measured, len(members)))
     return Lds(estimate, measured.values, measured.undefined, ceiling, corrected, additive, warnings)
+
+
+def fidelity(predicted: ArrayLike, outputs: ArrayLike) -> OverQueries:
+    """Spearman over subsets of predicted with measured outputs, both (B, q), the mean over queries.
+
+    The LDS of a prediction that is no sum over points: a twin's refits, another network's outputs.
+    """
+    first, second = real_array("predicted", predicted, 2), real_array("outputs", outputs, 2)
+    if first.shape != second.shape or len(first) < FEWEST:
+        raise ValueError(f"predicted have shape {first.shape}, outputs {second.shape}; both need {FEWEST} rows or more")
+    return over_queries(spearman_per_query(first, second, constant_outputs(first, second)))
+
+
+def over_queries(measured: PerQuery) -> OverQueries:
+    return OverQueries(crossed_mean(measured.pseudo, measured.mean), measured.values, measured.undefined)
 
 
 def compare(first: ArrayLike, second: ArrayLike, subsets: Subsets, outputs: ArrayLike) -> OverQueries:

@@ -43,14 +43,17 @@ def spearman_per_query(predicted: Array, outputs: Array, excluded: dict[int, str
     return PerQuery(values, without, dict(sorted(undefined.items())))
 
 
+def constant_outputs(*outputs: Array) -> dict[int, str]:
+    """Queries whose outputs do not vary over subsets in one of the arrays (B, q)."""
+    flat = np.any([np.ptp(each, axis=0) == 0 for each in outputs], axis=0)
+    return {int(j): "the outputs are the same for all subsets" for j in np.flatnonzero(flat)}
+
+
 def constant_queries(members: Array, scores: Array, outputs: Array) -> dict[int, str]:
     """Queries whose outputs or summed scores do not vary over subsets, beyond the rounding of the sums."""
     predicted, rounding = members @ scores, 4 * np.finfo(float).eps * (members @ np.abs(scores)).max(0)
-    sides = {
-        "the summed scores are the same for all subsets": np.ptp(predicted, axis=0) <= rounding,
-        "the outputs are the same for all subsets": np.ptp(outputs, axis=0) == 0,
-    }
-    return {int(j): reason for reason, flat in sides.items() for j in np.flatnonzero(flat)}
+    flat = np.flatnonzero(np.ptp(predicted, axis=0) <= rounding)
+    return {int(j): "the summed scores are the same for all subsets" for j in flat} | constant_outputs(outputs)
 
 
 def mean_or_nan(values: Array) -> float:

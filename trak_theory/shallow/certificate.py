@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray as Array
 
+from trak_theory.numerics.whitening import EPS
 from trak_theory.shallow.network import NetworkOutputs
-from trak_theory.shallow.objective import Objective
+from trak_theory.shallow.objective import ROUNDINGS, Objective
 from trak_theory.shallow.outputs import OutputMap
 from trak_theory.shallow.queries import Queries
 from trak_theory.shallow.solve import lowest_curvature
@@ -40,10 +41,19 @@ def certify(objective: Objective, theta: Array, weights: Array) -> Certificate:
     """
     state = objective.at(theta[None], weights[None])
     gradient = float(np.linalg.norm(state.gradient)) + objective.gradient_rounding(theta)
-    smallest, _ = lowest_curvature(objective.hessian(theta, weights))
+    smallest = lowest_curvature(objective.hessian(theta, weights))[0] - _hessian_rounding(objective, theta)
     return Certificate(
         gradient, smallest, stationary_radius(gradient, smallest, third_bound(objective, theta, weights))
     )
+
+
+def _hessian_rounding(objective: Objective, theta: Array) -> float:
+    """Of the sum Σ ∂²L_i/∂f² J_i² + r_i ∇²f_i, relative to the sizes of its terms."""
+    f = objective.outputs.at(theta[None]).value[0]
+    stiffness = np.linalg.norm(objective.head.curvature(f), 2, axis=(-2, -1))
+    residual = np.linalg.norm(objective.head.residual(f), axis=-1)
+    bend, _ = derivative_bounds(objective.outputs, theta, 0.0)
+    return float(ROUNDINGS * EPS * (stiffness @ objective.row_norms(theta) ** 2 + residual @ bend))
 
 
 def stationary_radius(gradient_norm: float, smallest: float, third: Callable[[float], float]) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
+from trak_theory.numerics.whitening import EPS
 from trak_theory.shallow.activations import Activation
 from trak_theory.shallow.outputs import Expansion, OutputMap, Pull
 
@@ -107,6 +108,19 @@ class NetworkOutputs(OutputMap):
                 column = width * fan_in + c * width + j
                 out[block, column] = out[column, block] = across[c, j]
         return out
+
+    def rounding(self, theta: Array) -> tuple[Array, Array]:
+        """From z = Vx̃ through σ and A; σ to four units in the last place, σ′ to four of its supremum."""
+        net, (hidden, weights, shift) = self.network, map(np.abs, self.network.split(theta))
+        first, second, _ = net.activation.suprema if net.activation.smooth else (1.0, 0.0, 0.0)  # away from a kink
+        value = np.abs(self._derivatives(theta)[0])
+        pre = np.sqrt(net.inputs + 1) * (np.abs(self.rows) @ hidden.T)  # of z, (n, m), in units of ε like the rest
+        moved = first * pre + 4.0 * value
+        outputs = (moved + np.sqrt(net.width) * value) @ weights.T + shift
+        sizes = np.linalg.norm(self.rows, axis=1)
+        slopes = (4.0 * first + second * pre) * np.linalg.norm(weights, axis=0)
+        jacobian = net.scale * np.hypot(sizes * np.linalg.norm(slopes, axis=1), np.linalg.norm(moved, axis=1))
+        return EPS * np.linalg.norm(net.scale * outputs + np.abs(self.baseline), axis=1), EPS * jacobian
 
     def _derivatives(self, theta: Array) -> tuple[Array, Array, Array, Array]:
         return self.network.activation.derivatives(self.rows @ self.network.split(theta)[0].T)

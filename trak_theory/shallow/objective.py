@@ -85,10 +85,17 @@ class State:
 
     @cached_property
     def gradient_rounding(self) -> Array:
-        """What rounding alone can leave of ‖∇F‖₂ (B,), with the Jacobian of the first θ."""
-        rows = np.linalg.norm(self.residual, axis=-1) @ self.objective.row_norms(self.theta[0])
-        moved = np.linalg.norm(self.theta - self.objective.centre, axis=-1)
-        return ROUNDINGS * EPS * (np.sqrt(self.weights.shape[-1]) * rows + self.objective.ridge * moved)
+        """What rounding alone can leave of ‖∇F‖₂ (B,), with outputs, curvature and Jacobian of the first θ.
+
+        8ε(√n Σ |r_i| ‖J_i‖ + λ ‖θ − θ_c‖) + Σ |r_i| ‖δJ_i‖ + Σ w_i ‖J_i‖ ‖∂²L_i/∂f²‖ ‖δf_i‖
+        """
+        objective, residual = self.objective, np.linalg.norm(self.residual, axis=-1)
+        of_outputs, of_jacobian = objective.outputs.rounding(self.theta[0])
+        steepness = objective.row_norms(self.theta[0])
+        stiffness = np.linalg.norm(objective.head.curvature(self.expansion.value[0]), 2, axis=(-2, -1))
+        moved = np.linalg.norm(self.theta - objective.centre, axis=-1)
+        sums = ROUNDINGS * EPS * (np.sqrt(self.weights.shape[-1]) * residual @ steepness + objective.ridge * moved)
+        return sums + residual @ of_jacobian + self.weights @ (steepness * stiffness * of_outputs)
 
     @cached_property
     def _product(self) -> Pull:

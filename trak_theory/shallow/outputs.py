@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray as Array
 
+from trak_theory.numerics.whitening import EPS
+
 Pull = Callable[[Array], Array]
 
 
@@ -63,6 +65,10 @@ class OutputMap(ABC):
     def weighted_hessian(self, theta: Array, cotangent: Array) -> Array:
         """Σ_ic u_ic ∇²f_ic (p, p) at one θ (p,), cotangent u (n, C)."""
 
+    @abstractmethod
+    def rounding(self, theta: Array) -> tuple[Array, Array]:
+        """What rounding does to ‖f_i‖ and to ‖∇f_i‖ at one θ (p,), both (n,)."""
+
 
 @dataclass(frozen=True, eq=False)
 class LinearOutputs(OutputMap):
@@ -89,6 +95,12 @@ class LinearOutputs(OutputMap):
 
     def weighted_hessian(self, theta: Array, cotangent: Array) -> Array:
         return np.zeros((theta.size, theta.size))
+
+    def rounding(self, theta: Array) -> tuple[Array, Array]:
+        n, classes, _ = self.features.shape
+        sizes = np.sqrt(np.einsum("ncp,ncp->nc", self.features, self.features))
+        terms = 4.0 * sizes * np.linalg.norm(theta) + np.broadcast_to(np.abs(self.offset), (n, classes))
+        return EPS * np.linalg.norm(terms, axis=-1), np.zeros(n)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray as Array
 
+from trak_theory.numerics.whitening import EPS
 from trak_theory.shallow.heads import Head
 from trak_theory.shallow.outputs import OutputMap, tangent
 
@@ -25,6 +26,11 @@ class Queries:
     def value(self, theta: Array) -> Array:
         """g (B, q) at parameters (B, p)."""
         return self.head.measure(self.outputs.at(theta).value)
+
+    def rounding(self, theta: Array) -> Array:
+        """What rounding does to g (q,) at one θ (p,)."""
+        size = np.linalg.norm(self.outputs.at(theta[None]).value[0], axis=-1)
+        return self.head.measure_suprema[0] * (self.outputs.rounding(theta)[0] + 4.0 * EPS * size)
 
     def gradient(self, theta: Array) -> Array:
         """∇g (q, p) at one θ (p,)."""

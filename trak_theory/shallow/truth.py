@@ -142,6 +142,7 @@ def _certified(
             steepest, _ = measure_bounds(queries, at, certificate.radius)
             own, _ = measure_bounds(queries, fit.theta, fit.certificate.radius)
             radius[k] = steepest * certificate.radius + own * fit.certificate.radius
+            radius[k] += queries.rounding(at) + queries.rounding(fit.theta)
             distance[k] = np.linalg.norm(at - fit.theta) + certificate.radius + fit.certificate.radius
         else:
             unresolved[i] = f"leaving out point {i}: the premise of the certificate fails"

@@ -57,7 +57,7 @@ def _symbols(letter: str) -> list[Any]:
     return [sp.Symbol(f"{letter}_{order}") for order in range(HIGHEST + 2)]
 
 
-OBJECTIVE, POINT = _symbols("F"), _symbols("G")
+OBJECTIVE, POINT, OTHER_POINT = _symbols("F"), _symbols("G"), _symbols("G'")
 DIRECTIONS = [sp.Symbol(f"theta_{order}") for order in range(HIGHEST + 1)]
 
 
@@ -121,6 +121,25 @@ def solved_in_one_dimension(condition: Callable[[], Any]) -> list[Any]:
         root = sp.solve(value.subs(solution), DIRECTIONS[order])[0]
         solution[DIRECTIONS[order]] = sp.factor(root)
     return list(solution.values())
+
+
+@cache
+def interaction_in_one_dimension() -> Any:
+    """θ_ij = ∂²θ/∂τ_i∂τ_j of the minimiser of F + τ_i ℓ_i + τ_j ℓ_j for p = 1, by implicit differentiation.
+
+    In symbols F_m of the objective, G_m of ℓ_i and its copies G′_m of ℓ_j.
+    """
+    first, second = sp.symbols("tau_i tau_j")
+    alone = {s: sp.Symbol(f"theta_{s}") for s in ("i", "j", "ij")}
+    change = first * alone["i"] + second * alone["j"] + first * second * alone["ij"]
+    condition = sum(OBJECTIVE[m + 1] * change**m / sp.factorial(m) for m in range(3))
+    condition += first * (POINT[1] + POINT[2] * change) + second * (OTHER_POINT[1] + OTHER_POINT[2] * change)
+    condition = sp.expand(condition - OBJECTIVE[1])  # F′(θ̂) = 0
+    known = {}
+    for name, powers in (("i", (1, 0)), ("j", (0, 1)), ("ij", (1, 1))):
+        coefficient = condition.coeff(first, powers[0]).coeff(second, powers[1]).subs(known)
+        known[alone[name]] = sp.solve(coefficient, alone[name])[0]
+    return sp.factor(known[alone["ij"]])
 
 
 def replication_order(condition: Callable[[], Any], order: int) -> Any:
@@ -194,6 +213,21 @@ def derivation() -> Derivation:
                 ),
             ),
             Step(
+                r"Two points interact at second order: with weights $\tau_i, \tau_j$ of their own, what the sum of "
+                r"single influences misses of the pair is $-\phi_*^\top\theta_{ij}$ and smaller terms,",
+                lines(
+                    (
+                        r"-H\,\theta_{ij} = D^{3}F[\theta_i, \theta_j] + D^{2}\ell_i[\theta_j] + D^{2}\ell_j[\theta_i]",
+                        equation(r"\theta_{ij}\;(p = 1)", interaction_in_one_dimension()),
+                    )
+                ),
+            ),
+            Step(
+                r"For the squared loss $D^3F = 0$ and $\theta_i = -r_iH^{-1}\phi_i$, with $K_{ij} = \phi_i^\top "
+                r"H^{-1}\phi_j$: the second term of $-r_S^\top(I - K_{SS}D_S)^{-1}K_{S*}$ off the diagonal,",
+                r"-\phi_*^\top\theta_{ij} = -r_i K_{ij} d_j K_{j*} - r_j K_{ij} d_i K_{i*}",
+            ),
+            Step(
                 "Remainder of IJ-$s$ on a query (Lagrange), for some $\\xi \\in (-1, 0)$:",
                 r"I - I^{(s)} = -\frac{(-1)^{s+1}}{(s+1)!}\,\phi_*^\top\theta^{(s+1)}(\xi)",
             ),
@@ -201,6 +235,10 @@ def derivation() -> Derivation:
         twins=(
             "trak_theory.loo.series.infinitesimal_jackknife",
             "trak_theory.loo.series.newton_expansion",
+            "trak_theory.loo.series.group_interaction",
         ),
-        expressions={f"theta_{s}": value for s, value in enumerate(theta, start=1)},
+        expressions={
+            **{f"theta_{s}": value for s, value in enumerate(theta, start=1)},
+            "theta_ij": interaction_in_one_dimension(),
+        },
     )

@@ -154,5 +154,5 @@ def _blocks(model: FlatModule, rows: Rows, theta: Tensor) -> Iterator[Sample]:
 
 
 def _model(module: nn.Module, parameters: Iterable[str] | None) -> FlatModule:
-    check_module(module)
+    check_module(module, curvature=False)
     return FlatModule(module, parameters)

@@ -5,9 +5,8 @@ The references take a path of their own: the module itself, one sample at a time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from numpy import ndarray as Array
 from torch import Tensor, nn
 
 from trak_theory.errors import UnsupportedError
+from trak_theory.torch_bridge.curvature_checks import attempt, check_curvature, relative, rounding
 from trak_theory.torch_bridge.interactions import interacting_layer
 from trak_theory.torch_bridge.module import read
 from trak_theory.torch_bridge.objective import TorchObjective
@@ -22,16 +22,11 @@ from trak_theory.torch_bridge.refusals import check_module
 from trak_theory.trajectory.convention import Convention
 from trak_theory.trajectory.optimizer.recipes import SGD
 from trak_theory.trajectory.query import loss_query
-from trak_theory.trajectory.run import batch_weights, mean_gradient, mean_weights
+from trak_theory.trajectory.run import batch_weights
 from trak_theory.trajectory.selection.lookahead import segment
 from trak_theory.trajectory.sweep.reverse import Settings, reverse_sweep
 
 SAMPLES = 4
-PRECISION = 2e-3  # of a gradient in float32, where bfloat16 inside gives about 1e-2
-DOUBLE_BELOW = 2**27  # numbers in the module; larger ones are not copied to float64
-# Lengths of the differences, relative to ‖θ‖ (kinks ask for short ones, float32 inside the model for long ones), and
-# the tolerance of a Hessian-vector product: in float64, and in the model's own dtype.
-DOUBLE, OWN = ((1e-6, 1e-4, 1e-2), 0.01), ((1e-3, 1e-2), 0.3)
 
 
 def preflight(objective: TorchObjective) -> None:
@@ -47,7 +42,7 @@ def preflight(objective: TorchObjective) -> None:
         reference = _check_repeats(objective, batch)
         _check_samples_are_alone(objective, batch, reference)
         _check_objective(objective, batch, reference)
-        _check_curvature(objective, batch)
+        check_curvature(objective, batch)
         _try_sweep(objective, batch)
 
 
@@ -101,8 +96,8 @@ def _check_repeats(objective: TorchObjective, batch: Array) -> tuple[Tensor, Ten
             f"forward changes the buffer {changed[0]!r}: the model is another one after every pass; keep it fixed "
             "during training (eval mode of that layer, or a plain attribute if it is only a count)"
         )
-    off = _off(_own_gradient(objective, batch)[1] - gradient, gradient)
-    if off > _rounding(gradient):
+    off = relative(_own_gradient(objective, batch)[1] - gradient, gradient)
+    if off > rounding(gradient):
         raise UnsupportedError(
             f"the same gradient comes out {off:.2g} away the second time: something in forward or loss is random "
             "(functional dropout, sampling, noise); make it deterministic"
@@ -137,12 +132,12 @@ def _check_samples_are_alone(objective: TorchObjective, batch: Array, reference:
     lone_losses = torch.stack([loss for loss, _ in single])
     lone = torch.stack([own for _, own in single])
     size = torch.linalg.vector_norm(lone, dim=1).mean()
-    off = max(_off(lone_losses - losses, losses), _off(lone.mean(0) - gradient, size))
-    if off <= 10 * _rounding(gradient):
+    off = max(relative(lone_losses - losses, losses), relative(lone.mean(0) - gradient, size))
+    if off <= 10 * rounding(gradient):
         return
     like = next(iter(objective.model.parameters.values()))
     together, alone = objective.rows.take(batch, like), objective.rows.take(batch[:1], like)
-    layer = interacting_layer(objective.model.module, together, alone, _rounding(gradient))
+    layer = interacting_layer(objective.model.module, together, alone, rounding(gradient))
     raise UnsupportedError(
         f"samples interact in {layer or 'the loss'}: alone, a sample has another loss or gradient than in a batch (off "
         f"by {off:.2g}), so that none has an influence of its own; use what looks at one sample at a time "
@@ -162,12 +157,12 @@ def _own_gradient_alone(objective: TorchObjective, sample: Array) -> tuple[Tenso
 def _check_objective(objective: TorchObjective, batch: Array, reference: tuple[Tensor, Tensor]) -> None:
     theta, gradient = objective.theta(), reference[1]
     weights = torch.full_like(reference[0], 1 / len(batch))
-    found = _attempt("the gradient", lambda: objective.gradient(theta, batch, weights))
-    each = _attempt("the gradient of a sample", lambda: objective.sample_gradients(theta, batch))
+    found = attempt("the gradient", lambda: objective.gradient(theta, batch, weights))
+    each = attempt("the gradient of a sample", lambda: objective.sample_gradients(theta, batch))
     size = torch.linalg.vector_norm(each, dim=1).mean()
     for what, value in (("the batch", found), ("single samples", each.mean(0))):
-        off = _off(value - gradient, size)
-        if off > 10 * _rounding(theta):
+        off = relative(value - gradient, size)
+        if off > 10 * rounding(theta):
             raise UnsupportedError(
                 f"as a function of its parameters the module has another gradient for {what} than in training (off by "
                 f"{off:.2g}): its forward uses parameters that it copied elsewhere, or changes something in place; "
@@ -175,94 +170,10 @@ def _check_objective(objective: TorchObjective, batch: Array, reference: tuple[T
             )
 
 
-def _check_curvature(objective: TorchObjective, batch: Array) -> None:
-    theta = objective.theta()
-    double = sum(value.numel() for value in objective.model.module.parameters()) < DOUBLE_BELOW
-    if double and theta.dtype != torch.float64:
-        try:
-            _check_precision(objective, batch, theta)
-        except RuntimeError:  # the module makes tensors of a dtype of its own
-            double = False
-    if double:
-        theta = theta.double()
-    _compare_curvature(objective, batch, theta, *(DOUBLE if double else OWN))
-    objective.model.forget_casts()
-
-
-def _check_precision(objective: TorchObjective, batch: Array, theta: Tensor) -> None:
-    own, double = (mean_gradient(objective, at, batch).double() for at in (theta, theta.double()))
-    off = _off(own - double, double)
-    if off > PRECISION:
-        raise UnsupportedError(
-            f"in {str(theta.dtype).removeprefix('torch.')} the gradient is {off:.2g} away from the one in float64: forward "
-            "computes in a lower precision inside (autocast, half, bfloat16); take that out"
-        )
-
-
-def _compare_curvature(
-    objective: TorchObjective, batch: Array, theta: Tensor, lengths: tuple[float, ...], tolerance: float
-) -> None:
-    weights, (shift, direction) = mean_weights(objective, theta, batch), _directions(theta)
-    theta = theta + 0.01 * shift  # off the kinks of a symmetric start, such as zeros
-    product = _attempt("a Hessian-vector product", lambda: objective.hvp(theta, batch, weights, direction[None])[0])
-    slope = torch.linalg.vector_norm(objective.gradient(theta, batch, weights))
-    best = (np.inf, product)
-    for length in lengths:
-        ends = [objective.gradient(theta + sign * length * direction, batch, weights) for sign in (1, -1)]
-        difference = (ends[0] - ends[1]) / (2 * length)
-        off = torch.linalg.vector_norm(product - difference)
-        size = torch.maximum(torch.linalg.vector_norm(difference), torch.linalg.vector_norm(product))
-        if off <= tolerance * size + 10 * torch.finfo(theta.dtype).eps / length * slope:
-            return
-        best = min(best, (float(off / size), product - difference), key=lambda pair: pair[0])
-    raise UnsupportedError(
-        f"a Hessian-vector product is {best[0]:.2g} of its size away from differences of gradients, most of it at "
-        f"parameter {_largest(objective, best[1])!r}: its layer has a wrong second derivative, or forward or loss hold "
-        "something fixed that depends on the parameters (.item(), detach, no_grad, rounding, an autograd function of "
-        "one's own)"
-    )
-
-
-def _directions(theta: Tensor) -> Tensor:
-    """Two random directions (2, p) of the length of θ, always the same."""
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.randn((2, len(theta)), dtype=theta.dtype, generator=generator).to(theta.device)
-    length = torch.linalg.vector_norm(theta).clamp(min=1e-3)
-    return directions * length / torch.linalg.vector_norm(directions, dim=1, keepdim=True)
-
-
-def _largest(objective: TorchObjective, difference: Tensor) -> str:
-    places = objective.model.places
-    return max(places, key=lambda name: float(torch.linalg.vector_norm(difference[places[name]])))
-
-
 def _try_sweep(objective: TorchObjective, batch: Array) -> None:
     """Two steps of gradient descent on a copy of θ, attributed to two queries."""
     run = segment(objective, [batch, batch], SGD(1e-6), (objective.theta(),), 0)
     query = loss_query(objective, batch[:2])
-    found = _attempt("a sweep", lambda: list(reverse_sweep(run, query, Settings(), Convention())))
+    found = attempt("a sweep", lambda: list(reverse_sweep(run, query, Settings(), Convention())))
     if not all(np.isfinite(part.influence).all() for part in found):
         raise UnsupportedError("one step of the sweep gives values that are not finite; check the loss at its limits")
-
-
-def _attempt(what: str, compute: Callable[[], Any]) -> Any:
-    try:
-        return compute()
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise UnsupportedError(
-            f"{what} fails: {reason} (a kernel without a second derivative, gradient checkpointing, or an operation in "
-            "place; replace it, or write it out in plain torch)"
-        ) from error
-
-
-def _off(difference: Tensor, whole: Tensor) -> float:
-    """‖difference‖/‖whole‖, or ‖difference‖ where the whole is 0."""
-    off, size = float(torch.linalg.vector_norm(difference)), float(torch.linalg.vector_norm(whole))
-    return off / size if size > 0 else off
-
-
-def _rounding(like: Tensor) -> float:
-    return float(torch.finfo(like.dtype).eps) ** 0.5

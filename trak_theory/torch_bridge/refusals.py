@@ -17,10 +17,10 @@ WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel
 ATTENTION = (None, "eager", "sdpa", "eager_full_precision")  # what has a second derivative
 
 
-def check_module(module: nn.Module) -> None:
-    """Refuse layers whose samples interact, that draw at random, or that have no second derivative."""
+def check_module(module: nn.Module, *, curvature: bool = True) -> None:
+    """Refuse layers whose samples interact or that draw at random; with `curvature` also those without ∇²ℓ."""
     for name, part in module.named_modules():
-        for check in CHECKS:
+        for check in (*CHECKS, _without_curvature) if curvature else CHECKS:
             for reason in check(part):
                 raise UnsupportedError(f"{type(part).__name__} {name!r} {reason}")
 
@@ -62,9 +62,7 @@ def _batch_statistics(part: nn.Module) -> Iterator[str]:
 
 
 def _embeddings(part: nn.Module) -> Iterator[str]:
-    if isinstance(part, nn.EmbeddingBag):
-        yield "has no second derivative in torch; use Embedding and sum or average over the bag in forward"
-    if not isinstance(part, nn.Embedding):
+    if not isinstance(part, nn.Embedding | nn.EmbeddingBag):
         return
     if part.sparse:
         yield "has sparse gradients, which no trajectory holds; build it with sparse=False"
@@ -74,11 +72,19 @@ def _embeddings(part: nn.Module) -> Iterator[str]:
         yield "renormalises its weights inside forward, outside the optimiser; leave max_norm out"
 
 
-def _reparametrised(part: nn.Module) -> Iterator[str]:
-    kinds = {type(hook).__name__ for hook in part._forward_pre_hooks.values()} | {type(part).__name__}
-    if kinds & {"WeightNorm", "_WeightNorm"}:
+def _without_curvature(part: nn.Module) -> Iterator[str]:
+    if isinstance(part, nn.EmbeddingBag):
+        yield "has no second derivative in torch; use Embedding and sum or average over the bag in forward"
+    if _kinds(part) & {"WeightNorm", "_WeightNorm"}:
         yield "normalises a weight by weight_norm, whose second derivative is wrong in torch; remove it"
-    if kinds & {"SpectralNorm", "_SpectralNorm"} and part.training:
+
+
+def _kinds(part: nn.Module) -> set[str]:
+    return {type(hook).__name__ for hook in part._forward_pre_hooks.values()} | {type(part).__name__}
+
+
+def _spectral(part: nn.Module) -> Iterator[str]:
+    if _kinds(part) & {"SpectralNorm", "_SpectralNorm"} and part.training:
         yield "is a spectral norm, which changes buffers at every forward pass; remove it, or put it in eval mode"
 
 
@@ -102,6 +108,6 @@ CHECKS: tuple[Callable[[Any], Iterator[str]], ...] = (
     _random,
     _batch_statistics,
     _embeddings,
-    _reparametrised,
+    _spectral,
     _kernels,
 )

@@ -10,6 +10,7 @@ import torch
 from numpy import ndarray as Array
 
 from trak_theory.torch_bridge.objective import TorchObjective
+from trak_theory.torch_bridge.preflight_checks import preflight
 from trak_theory.torch_bridge.recording import recorded
 from trak_theory.trajectory.query import loss_query
 from trak_theory.trajectory.selection.lookahead import lookahead
@@ -50,6 +51,7 @@ class BatchSelector:
         clip_norm: float | None = None,
     ) -> None:
         recorded.check_optimizer(optimizer, objective.model)
+        preflight(objective)
         self.objective, self.optimizer, self.clip_norm = objective, optimizer, clip_norm
         self.keep, self.horizon, self.estimator = keep, check_horizon(horizon), estimator
         self.validation = check_validation(validation, objective.n)

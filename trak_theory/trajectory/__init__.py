@@ -7,7 +7,7 @@ from trak_theory.trajectory.levels import ErrorLevels, error_levels
 from trak_theory.trajectory.networks import MLP
 from trak_theory.trajectory.objective import GLMObjective, Objective
 from trak_theory.trajectory.optimizer.recipes import SGD, Adam, AdamW, Optimizer, from_torch
-from trak_theory.trajectory.proxies import Verdict, calibrate, error_bound, verdict
+from trak_theory.trajectory.proxies import calibrate
 from trak_theory.trajectory.query import Query, loss_query
 from trak_theory.trajectory.remedy import Remedy, retrain_top
 from trak_theory.trajectory.run import Run, as_sgd, astype, held, train
@@ -16,6 +16,7 @@ from trak_theory.trajectory.selection.horizon import HorizonMap, Task, tune_hori
 from trak_theory.trajectory.selection.lookahead import Lookahead, lookahead
 from trak_theory.trajectory.selection.select import Selection, select
 from trak_theory.trajectory.truth import Truth, retrain_without
+from trak_theory.trajectory.verdicts import Verdict, error_bound, verdict
 
 __all__ = [
     "MLP",

@@ -10,11 +10,15 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.trajectory.convention import Convention, Occurrences, Removal
+from trak_theory.trajectory.forward_mode import path_defects
+from trak_theory.trajectory.proxies import DAMPED, curvature_proxy, most_influential
 from trak_theory.trajectory.query import Query, as_query
 from trak_theory.trajectory.run import Run
 from trak_theory.trajectory.sweep.per_step import PerStep
 from trak_theory.trajectory.sweep.push import Estimator
 from trak_theory.trajectory.sweep.reverse import Contribution, Curvature, Settings, reverse_sweep
+
+TRACKED, LARGEST_DEFECT = 5, 3.0  # samples whose path is followed through the run, and what a lost one counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +30,8 @@ class Attribution:
     convention           removal and occurrences, which the truth must share
     per_step             the same influence, step by step
     settings             estimator, curvature, damping γ, horizon K
-    proxy (n, q)         an estimate of |error| without retraining, computed when first asked for (see `proxies`)
+    proxy (n, q)         an estimate of |error| without retraining, computed when first asked for
+    defect κ             how far the paths predicted without the largest samples are from being runs, likewise
     """
 
     influence: Array
@@ -45,14 +50,22 @@ class Attribution:
 
     @cached_property
     def proxy(self) -> Array:
-        from trak_theory.trajectory.proxies import proxy  # which retrains, and so needs this module
-
-        return proxy(self)
+        """`curvature_proxy` of two-step and frozen-push, |two-step − estimate| of all others: most of their error."""
+        if self.settings.estimator in ("two-step", "frozen-push"):
+            return curvature_proxy(self.influence, self.damped, self.defect)
+        return np.abs(self.vary(estimator="two-step").influence - self.influence)
 
     @cached_property
     def damped(self) -> Array:
         """The same attribution with nine tenths of the Hessian, (n, q)."""
-        return self.vary(damping=0.9 * self.settings.damping).influence
+        return self.vary(damping=DAMPED * self.settings.damping).influence
+
+    @cached_property
+    def defect(self) -> float:
+        """The mean of `path_defects`, each at most 3, over the five samples with the largest estimates."""
+        largest = list(dict.fromkeys(self.samples[most_influential(self.influence)].tolist()))[:TRACKED]
+        defects = path_defects(self.run, largest, self.settings, self.convention)
+        return float(np.minimum(defects, LARGEST_DEFECT).mean())
 
     def vary(self, **changes: Any) -> Attribution:
         """The same attribution with other settings, computed anew."""
@@ -63,7 +76,7 @@ def attribute(
     run: Run,
     query: Any,
     *,
-    estimator: Estimator = "two-step",
+    estimator: Estimator = "frozen-push",
     removal: Removal = "keep",
     occurrences: Occurrences = "all",
     curvature: Curvature = "exact",
@@ -75,9 +88,10 @@ def attribute(
     query: an array (p,) or (p, q), read as queryᵀθ_T, or a `Query`. One reverse sweep over the run with exact
     Hessian-vector products; all q queries go as one block.
 
-    estimator    two-step (ours): the optimiser's step with the sample removed, and the next one's moments, exactly,
-                 then linear; frozen-push (ours): the same, with the moments exact through the run's first ten steps,
-                 where v̂ is young; exact-push (ours): one exact step, which can blow up on a young v̂; hybrid (ours):
+    estimator    frozen-push (ours, the default: nowhere worse beyond its error, far better for embeddings): the
+                 optimiser's step with the sample removed, and the next one's moments, exactly, then linear; exact
+                 moments go on through the run's first ten steps, where v̂ is young; two-step (ours): through one step
+                 only, which holds fewer gradients; exact-push (ours): one exact step, which can blow up on a young v̂; hybrid (ours):
                  an exact step for θ, linear moments; first-order: the derivative (SGD- or AdamW-influence, by the
                  run's optimiser); sgd: the SGD formula whatever the optimiser was
     removal      keep: the batch gradient keeps its denominator |B|; renormalise: it becomes the mean of the rest

@@ -1,26 +1,33 @@
-"""Forward mode: what removing a few samples does to the end of the run, for all queries at once."""
+"""Forward mode: what removing a few samples does to every state of the run, and how far that derivative holds."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace, device
+from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.trajectory.convention import Convention, Removal
 from trak_theory.trajectory.optimizer.steps import State
+from trak_theory.trajectory.query import as_numpy
 from trak_theory.trajectory.run import Run, batch_weights
 from trak_theory.trajectory.sweep.blocks import zeros
-from trak_theory.trajectory.sweep.push import Change, Estimator, frozen_steps, moment, push
+from trak_theory.trajectory.sweep.push import Change, Estimator, Moment, frozen_steps, moment, push
 from trak_theory.trajectory.sweep.removals import Removals
 from trak_theory.trajectory.sweep.reverse import Curvature, Settings
 
 
 def forward(
     run: Run,
-    samples: Any,
+    samples: ArrayLike,
     *,
-    estimator: Estimator = "two-step",
+    estimator: Estimator = "frozen-push",
     removal: Removal = "keep",
     curvature: Curvature = "exact",
     damping: float = 1.0,
@@ -31,29 +38,103 @@ def forward(
     every Hessian-vector product, whatever the number of queries.
     """
     settings, convention = Settings(estimator, curvature, damping), Convention(removal)
-    run = settings.view(run)
+    *_, end = displacements(settings.view(run), samples, settings, convention)
+    return end.change[0]
+
+
+def path_defects(run: Run, samples: ArrayLike, settings: Settings, convention: Convention) -> Array:
+    """How far each predicted path without a sample is from obeying the optimiser, (s,), in [0, ∞].
+
+        κ_i = √(Σ_t ‖Δu_t − (δ_{t+1} − δ_t)‖² / Σ_t ‖Δu_t‖²)
+
+    δ_t is the displacement of θ_t that the estimate predicts for the removal of sample i, Δu_t the change of the update
+    u_t that the optimiser makes there: with the gradient of the batch without i at θ_t + δ_t and with moments that have
+    seen these gradients all along. 0 where the prediction is the retraining; near 1 where it says nothing of it, as
+    with kinks that no Hessian knows of; far above 1 where δ has exploded; ∞ where a gradient is not finite. For plain
+    SGD Δu − (δ' − δ) is η times secant minus Hessian product. No retraining: one gradient and one Hessian-vector
+    product a step for each sample. Source: ours.
+
+    >>> from trak_theory.trajectory import MLP, SGD, train
+    >>> net = MLP(np.eye(4), [0, 1, 1, 0], hidden=(), classes=2)
+    >>> run = train(net, np.zeros(net.p), [[0, 1], [2, 3], [0, 2]], SGD(0.01))
+    >>> bool(path_defects(run, [0], Settings(), Convention())[0] < 1e-2)
+    True
+    """
+    run, samples = settings.view(run), np.atleast_1d(np.asarray(samples))
+    missed, whole, entered = np.zeros(samples.size), np.zeros(samples.size), np.zeros(samples.size, bool)
+    slots: State = tuple(zeros((samples.size, part.shape[-1]), part) + part for part in run.state(0)[1:])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for point, after in pairwise(displacements(run, samples, settings, convention)):
+            gradient = _gradient_without(run, point, samples, convention)
+            here, moved = point.moment, point.moment.state[0] + point.change[0]
+            update, *slots = here.step.increment((moved, *slots), gradient)
+            change = update - here.step.increment(here.state, here.gradient)[0]
+            entered |= np.isin(samples, run.batches[point.t])
+            missed += entered * _squares(change - (after.change[0] - point.change[0]))
+            whole += entered * _squares(change)
+        defects = np.sqrt(missed / np.where(whole == 0, 1.0, whole))
+    return np.where(np.isfinite(defects), defects, np.inf)
+
+
+def _gradient_without(run: Run, point: Displacement, samples: Array, convention: Convention) -> Any:
+    """The gradient (s, p) of the batch without each sample at its displaced θ."""
+    batch, moved = run.batches[point.t], point.change[0]
+    kept = array_namespace(moved).asarray(batch != samples[:, None], dtype=moved.dtype, device=device(moved))
+    theta = point.moment.state[0] + moved
+    return run.objective.gradient(theta, batch, convention.weights(kept))
+
+
+@dataclass(frozen=True, eq=False)
+class Displacement:
+    """δx_t, parts (s, p), and the step t of the run; none at its end."""
+
+    t: int
+    change: State
+    here: Moment | None = None
+
+    @property
+    def moment(self) -> Moment:
+        assert self.here is not None
+        return self.here
+
+
+def displacements(run: Run, samples: ArrayLike, settings: Settings, convention: Convention) -> Iterator[Displacement]:
+    """What removing each of `samples` (s,) does to x_0, …, x_T in the approximation of an estimate."""
     samples = np.atleast_1d(np.asarray(samples))
-    everything = slice(None)
     change: State = tuple(zeros((len(samples), len(part)), part) for part in run.state(0))
     pending: dict[int, list[Change]] = defaultdict(list)  # t → what is to be added to δx_t
     for t in range(run.steps):
         here = moment(run, t)
-        in_batch = batch_weights(run.objective, run.batches[t])
-        weights = np.array([in_batch[run.batches[t] == i].sum() for i in samples])
-        convention.refuse_empty(t, run.batches[t], in_batch.sum() - weights.max(), "a sample")
+        yield Displacement(t, change, here)
         curved = settings.curvature_product(run, t, here.state[0], change[0])
         change = here.step.tangent(here.state, here.gradient, change, curved)
-        if weights.any():
-            removals = Removals(run, t, here, convention, samples, weights, len(samples))
-            xi = removals.xi(everything, removals.gradients(everything))
-            frozen = frozen_steps(estimator, run.age(t), run.steps - t - 1)
-            following = [moment(run, t + 1 + k) for k in range(frozen)]
-            ((_, changes),) = push(estimator, here, following, xi, [everything])
-            for k, added in enumerate(changes, t + 1):
-                pending[k].append(added)
+        for k, added in enumerate(_entering(run, here, t, samples, settings, convention), t + 1):
+            pending[k].append(added)
         for added in pending.pop(t + 1, []):
             change = _add(change, added)
-    return change[0]
+    yield Displacement(run.steps, change)
+
+
+def _entering(
+    run: Run, here: Moment, t: int, samples: Array, settings: Settings, convention: Convention
+) -> list[Change]:
+    """What removing the samples from the batch of step t adds to δx_{t+1}, δx_{t+2}, …."""
+    in_batch = batch_weights(run.objective, run.batches[t])
+    weights = np.array([in_batch[run.batches[t] == i].sum() for i in samples])
+    convention.refuse_empty(t, run.batches[t], in_batch.sum() - weights.max(), "a sample")
+    if not weights.any():
+        return []
+    everything = slice(None)
+    removals = Removals(run, t, here, convention, samples, weights, len(samples))
+    xi = removals.xi(everything, removals.gradients(everything))
+    frozen = frozen_steps(settings.estimator, run.age(t), run.steps - t - 1)
+    following = [moment(run, t + 1 + k) for k in range(frozen)]
+    ((_, changes),) = push(settings.estimator, here, following, xi, [everything])
+    return changes
+
+
+def _squares(rows: Any) -> Array:
+    return as_numpy(array_namespace(rows).sum(rows * rows, axis=-1))
 
 
 def _add(state: State, change: Change) -> State:

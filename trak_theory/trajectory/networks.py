@@ -48,9 +48,7 @@ def _below(z: Array) -> Array:
 
 
 ACTIVATIONS: dict[ActivationName, Activation] = {
-    "tanh": Activation(
-        np.tanh, lambda z: 1 - np.tanh(z) ** 2, lambda z: -2 * np.tanh(z) * (1 - np.tanh(z) ** 2)
-    ),
+    "tanh": Activation(np.tanh, lambda z: 1 - np.tanh(z) ** 2, lambda z: -2 * np.tanh(z) * (1 - np.tanh(z) ** 2)),
     "gelu": Activation(
         lambda z: z * _below(z), lambda z: _below(z) + z * _gaussian(z), lambda z: (2 - z * z) * _gaussian(z)
     ),
@@ -122,8 +120,8 @@ class MLP:
         return np.concatenate(parts)
 
     def outputs(self, theta: Array, batch: Array) -> Array:
-        """θ (…, p) ↦ z (…, B, classes)."""
-        return self._forward(self._layers(theta), self._inputs(theta, batch)).outputs
+        """θ (…, p) ↦ z (…, B, classes); the batch (B,), or (…, B) with samples of its own for every θ."""
+        return self._forward(self.layers(theta), self._inputs(theta, batch)).outputs
 
     def loss(self, theta: Array, batch: Array) -> Array:
         z = _shifted(self.outputs(theta, batch))
@@ -131,29 +129,33 @@ class MLP:
         return np.log(np.exp(z).sum(-1)) - own
 
     def gradient(self, theta: Array, batch: Array, weights: Array) -> Array:
-        layers = self._layers(theta)
+        layers = self.layers(theta)
         forward = self._forward(layers, self._inputs(theta, batch))
         delta = np.asarray(weights)[..., None] * self._residual(forward.outputs, batch)
         return self._backward(layers, forward, delta)
 
     def sample_gradients(self, theta: Array, batch: Array) -> Array:
-        layers = self._layers(theta)
+        return self.output_gradients(theta, batch, self._residual(self.outputs(theta, batch), batch))
+
+    def output_gradients(self, theta: Array, batch: Array, directions: Array) -> Array:
+        """∂(Σ_c v_ic z_ic)/∂θ (B, p) for directions v (B, C)."""
+        layers = self.layers(theta)
         forward = self._forward(layers, self._inputs(theta, batch))
-        deltas = self._deltas(layers, forward, self._residual(forward.outputs, batch))
+        deltas = self._deltas(layers, forward, directions)
         gradients = self._empty(deltas[0][:, 0])
-        for (weight, bias), delta, below in zip(self._layers(gradients), deltas, forward.activations, strict=True):
+        for (weight, bias), delta, below in zip(self.layers(gradients), deltas, forward.activations, strict=True):
             np.multiply(delta[:, :, None], below[:, None, :], out=weight)
             bias[...] = delta
         return gradients
 
     def hvp(self, theta: Array, batch: Array, weights: Array, directions: Array) -> Array:
-        layers, moves = self._layers(theta), self._layers(directions)
+        layers, moves = self.layers(theta), self.layers(directions)
         forward = self._forward(layers, self._inputs(theta, batch))
         tangents = self._forward_tangent(layers, moves, forward)
         delta = weights[:, None] * self._residual(forward.outputs, batch)
         moved = weights[:, None] * _softmax_slope(forward.outputs, tangents.outputs)
         products = self._empty(moved[..., 0, 0])
-        for level, (weight, bias) in reversed(list(enumerate(self._layers(products)))):
+        for level, (weight, bias) in reversed(list(enumerate(self.layers(products)))):
             np.matmul(moved.swapaxes(-1, -2), forward.activations[level], out=weight)
             bias[...] = moved.sum(-2)
             if level:
@@ -167,16 +169,17 @@ class MLP:
         return products
 
     def ggn(self, theta: Array, batch: Array, weights: Array, directions: Array) -> Array:
-        layers = self._layers(theta)
+        layers = self.layers(theta)
         forward = self._forward(layers, self._inputs(theta, batch))
-        tangent = self._forward_tangent(layers, self._layers(directions), forward).outputs
+        tangent = self._forward_tangent(layers, self.layers(directions), forward).outputs
         delta = weights[:, None] * _softmax_slope(forward.outputs, tangent)
         return self._backward(layers, forward, delta)
 
     def _inputs(self, theta: Array, batch: Array) -> Array:
         return self.features[batch].astype(theta.real.dtype, copy=False)
 
-    def _layers(self, theta: Array) -> list[Layer]:
+    def layers(self, theta: Array) -> list[Layer]:
+        """Views of θ (…, p): the weights (…, out, in) and the bias (…, out) of each layer, first layer first."""
         layers, at = [], 0
         for width, out in pairwise(self.widths):
             weight = theta[..., at : at + out * width].reshape(*theta.shape[:-1], out, width)
@@ -213,7 +216,7 @@ class MLP:
     def _backward(self, layers: list[Layer], forward: _Pass, delta: Array) -> Array:
         gradient = self._empty(delta[..., 0, 0])
         deltas = self._deltas(layers, forward, delta)
-        for (weight, bias), own, below in zip(self._layers(gradient), deltas, forward.activations, strict=True):
+        for (weight, bias), own, below in zip(self.layers(gradient), deltas, forward.activations, strict=True):
             np.matmul(own.swapaxes(-1, -2), below, out=weight)
             bias[...] = own.sum(-2)
         return gradient
@@ -223,7 +226,7 @@ class MLP:
         return np.empty((*like.shape, self.p), like.dtype)
 
     def _own(self, z: Array, batch: Array) -> Array:
-        return np.broadcast_to(self.labels[batch][:, None], (*z.shape[:-1], 1))
+        return np.broadcast_to(self.labels[batch][..., None], (*z.shape[:-1], 1))
 
     def _residual(self, z: Array, batch: Array) -> Array:
         """∂ℓ/∂z = softmax(z) − onehot(y)."""

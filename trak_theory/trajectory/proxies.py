@@ -1,115 +1,66 @@
-"""Estimates of an estimate's own error: proxies, calibrated bounds and a verdict on the run. Source: ours.
-
-All rest on one observation: where the sweep changes much when its Hessians shrink by a tenth, it stands on a curvature
-that the retrained paths do not share. The constants were calibrated on 400 runs of four families (softmax regression,
-tanh networks of one and two hidden layers on digits, one on breast_cancer; SGD with momentum, Adam, AdamW; 20–160
-steps, batches of 5–25, learning rates over two decades); the study `proxy` measures them on other runs.
-"""
+"""Estimates of an estimate's own error, row by row, and the factor that makes them a bound. Source: ours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
 from numpy import ndarray as Array
-from numpy.random import Generator
+from numpy.typing import ArrayLike
 
-from trak_theory.numerics.checks import positive_count
-from trak_theory.trajectory.truth import retrain_without
-
-if TYPE_CHECKING:
-    from trak_theory.trajectory.attributions import Attribution
-
-BEST = ("two-step", "frozen-push")
-FLOOR = 0.05
-NINETY_PERCENT = 2.25
-TRUST, RANKS = 0.067, 0.20  # thresholds on the sensitivity G
-AUDITED_TRUST, AUDITED_RANKS = 0.08, 0.36  # thresholds on ê √G
-
-Label = Literal["trust", "ranks only", "do not trust"]
+FLOOR = 0.05  # of each estimate, and of all of them together
+DAMPED = 0.9  # the share of the Hessian that the second sweep keeps
 
 
-def proxy(attribution: Attribution) -> Array:
-    """An estimate of |error| for every row and query, (n, q); one more sweep.
+def curvature_proxy(influence: Array, damped: Array, defect: float) -> Array:
+    """√(d² + mean d² + (.05² + κ²)(s² + mean s²)) (n, q): an estimate of |error| without retraining.
 
-    two-step, frozen-push    √((s − s^γ)² + mean_i (s − s^γ)² + (.05 s)²), s^γ the sweep with the Hessian times γ = .9
-    all others               |two-step − estimate|: what they leave out is most of their error
+    s = influence (n, q); d = s − s^γ, its change where Hessians are multiplied by γ = .9; κ = defect, how far
+    predicted paths are from being runs (see `path_defects`), at most 1; means over the n samples.
     """
-    score = attribution.influence
-    if attribution.settings.estimator not in BEST:
-        return np.abs(attribution.vary(estimator="two-step").influence - score)
-    square = (score - attribution.damped) ** 2
-    return np.sqrt(square + square.mean(0) + (FLOOR * score) ** 2)
+    own, change = influence**2, (influence - damped) ** 2
+    return np.sqrt(change + change.mean(0) + (FLOOR**2 + min(defect, 1.0) ** 2) * (own + own.mean(0)))
 
 
-def calibrate(proxies: list[Array], errors: list[Array], *, coverage: float = 0.9) -> float:
-    """The factor c for which |error| ≤ c · proxy in a share `coverage` of the rows of some runs with known truth."""
+def sensitivity(influence: Array, damped: Array) -> float:
+    """G = ‖s − s^γ‖/‖s‖, mean over the queries: where it is large, s stands on a curvature that retraining changes."""
+    size = np.linalg.norm(influence, axis=0)
+    change = np.linalg.norm(influence - damped, axis=0)
+    return float(np.mean(change / np.where(size > 0, size, 1.0)))
+
+
+def calibrate(proxies: Sequence[ArrayLike], errors: Sequence[ArrayLike], *, coverage: float = 0.9) -> float:
+    """The factor c for which |error| ≤ c · proxy holds for a new row with a probability of at least `coverage`.
+
+    proxies, errors: arrays of equal shapes, one pair for each run with known truth; m numbers in all. c is the
+    ⌈(m + 1) · coverage⌉-th smallest |error|/proxy (split conformal, Vovk et al. 2005): exact on average over which rows
+    are known, whatever the errors' law, where the known rows are a random choice of all. Rows whose proxy and error
+    both are 0 are left out.
+
+    Raises ValueError where m is too small to say: 9 numbers are needed for .9, 19 for .95.
+
+    >>> calibrate([np.ones(9)], [np.arange(1, 10)])
+    9.0
+    """
     if not 0 < coverage < 1:
         raise ValueError(f"coverage must lie in (0, 1), got {coverage}")
-    ratios = [np.ravel(np.abs(error) / bound) for error, bound in zip(errors, proxies, strict=True)]
-    return float(np.quantile(np.concatenate(ratios), coverage, method="higher"))
+    pairs = [(np.ravel(np.abs(e)), np.ravel(p)) for e, p in zip(errors, proxies, strict=True)]
+    error, proxy = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    seen = (error > 0) | (proxy > 0)
+    ratios = np.sort(error[seen] / np.where(proxy[seen] > 0, proxy[seen], np.finfo(float).tiny))
+    rank = ceil((ratios.size + 1) * coverage - 1e-9)
+    if rank > ratios.size:
+        needed = ceil(coverage / (1 - coverage) - 1e-9)
+        raise ValueError(
+            f"{ratios.size} rows with known truth cannot support a coverage of {coverage:g}: at least {needed} are "
+            "needed"
+        )
+    return float(ratios[rank - 1])
 
 
-def error_bound(attribution: Attribution) -> Array:
-    """A half-width (n, q) that holds for about 90 % of the rows of a two-step or frozen-push attribution.
-
-    2.25 · proxy. A calibrated statement about runs like those it was calibrated on, not a certificate: on small
-    transformers (studies `torch_gpt2`, `torch_llama`) it holds for about three quarters.
-    """
-    if attribution.settings.estimator not in BEST:
-        raise ValueError(f"the bound is calibrated for {BEST}, not for {attribution.settings.estimator!r}")
-    return NINETY_PERCENT * attribution.proxy
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What an attribution of a run is good for.
-
-    label            trust: Spearman ≥ .95 and relative error ≤ .35 expected; ranks only: Spearman ≥ .8; do not trust
-    sensitivity G    ‖s − s^{γ=.9}‖/‖s‖, mean over queries
-    audited_error    relative error estimated from the retrained samples, None without an audit
-    """
-
-    label: Label
-    sensitivity: float
-    audited_error: float | None
-
-
-def verdict(attribution: Attribution, *, audit: int = 0, rng: Generator | None = None) -> Verdict:
-    """Whether to trust a two-step or frozen-push attribution, its ranks, or neither.
-
-    Without retraining (audit = 0): thresholds on G. `audit` retrains without that many samples, drawn with probability
-    ∝ .7|s|/mean|s| + .3, and decides on ê √G. On the 600 runs of the study `proxy` at its full size, a fifth of them of
-    a family left out of calibration, 76 % of the verdicts are right without retraining (4.5 % too optimistic) and 89 %
-    with 16 retrainings (3 %).
-    """
-    if attribution.settings.estimator not in BEST:
-        raise ValueError(f"the verdict is calibrated for {BEST}, not for {attribution.settings.estimator!r}")
-    change = np.linalg.norm(attribution.influence - attribution.damped, axis=0)
-    sensitivity = float(np.mean(change / np.linalg.norm(attribution.influence, axis=0)))
-    if not audit:
-        return Verdict(_label(sensitivity, TRUST, RANKS), sensitivity, None)
-    if rng is None:
-        raise ValueError("an audit draws samples at random: pass rng")
-    error = audited_error(attribution, audit, rng)
-    return Verdict(_label(error * np.sqrt(sensitivity), AUDITED_TRUST, AUDITED_RANKS), sensitivity, error)
-
-
-def audited_error(attribution: Attribution, audit: int, rng: Generator) -> float:
-    """‖s − I‖/‖I‖ (mean over queries) estimated from `audit` retrainings, by importance sampling with replacement."""
-    if attribution.steps is not None:
-        raise ValueError('an audit retrains without a sample from the whole run: attribute with occurrences="all"')
-    score = attribution.influence
-    size = np.mean(np.abs(score) / np.abs(score).mean(0), axis=1)
-    probability = (0.7 * size + 0.3) / np.sum(0.7 * size + 0.3)
-    drawn, count = np.unique(rng.choice(len(score), positive_count("audit", audit), p=probability), return_counts=True)
-    removal = attribution.convention.removal
-    truth = retrain_without(attribution.run, drawn[:, None], removal=removal).influence(attribution.query)
-    weight = (count / probability[drawn])[:, None]
-    square = (weight * (truth - score[drawn]) ** 2).sum(0) / (weight * truth**2).sum(0)
-    return float(np.mean(np.sqrt(square)))
-
-
-def _label(score: float, trust: float, ranks: float) -> Label:
-    return "trust" if score < trust else "ranks only" if score < ranks else "do not trust"
+def most_influential(influence: Array) -> Array:
+    """Samples from the largest to the smallest max_j |I_ij|/rms_j, over queries j."""
+    rms = np.sqrt(np.mean(influence**2, axis=0))
+    scaled = np.abs(influence) / np.where(rms > 0, rms, 1.0)
+    return np.argsort(-scaled.max(1), kind="stable")

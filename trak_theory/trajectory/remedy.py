@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.numerics.checks import positive_count
 from trak_theory.trajectory.attributions import Attribution
+from trak_theory.trajectory.proxies import most_influential
 from trak_theory.trajectory.run import Run
 from trak_theory.trajectory.truth import retrain_without
 
@@ -33,10 +33,3 @@ def retrain_top(run: Run, attribution: Attribution, m: int, *, cache: Path | str
     influence = attribution.influence.copy()
     influence[chosen] = truth.influence(attribution.query)
     return Remedy(influence, chosen, attribution)
-
-
-def most_influential(influence: Array) -> Array:
-    """Samples from the largest to the smallest max_j |I_ij|/rms_j, over queries j."""
-    rms = np.sqrt(np.mean(influence**2, axis=0))
-    scaled = np.abs(influence) / np.where(rms > 0, rms, 1.0)
-    return np.argsort(-scaled.max(1), kind="stable")

@@ -78,16 +78,15 @@ CASES: dict[str, Callable[[Path, Generator], Case]] = {
 
 
 def arrays_of(model: DigitsNetwork) -> dict[str, Array]:
-    """Weights, data and, after Adam, second moments `moment_…` of a network, as the runners read them."""
-    names = ("first", "first_bias", "second", "second_bias")
-    moment = model.second_moment
+    """Parameters θ, data and, after Adam, the second moment of a network, as the runners read them."""
     return {
-        **dict(zip(names, model.network.parts, strict=True)),
-        **({} if moment is None else {f"moment_{name}": getattr(moment, name) for name in names}),
-        "inputs": model.inputs,
-        "labels": model.labels,
-        "query_inputs": model.query_inputs,
-        "query_labels": model.query_labels,
+        "theta": model.theta,
+        **({} if model.second_moment is None else {"second_moment": model.second_moment}),
+        "hidden": np.array(model.network.widths[1]),
+        "inputs": model.network.features,
+        "labels": model.network.labels,
+        "query_inputs": model.held_out.features,
+        "query_labels": model.held_out.labels,
     }
 
 

@@ -111,11 +111,5 @@ def cells(n: int, replicates: int) -> list[Params]:
     return [{**design, **part} for design in designs for part in parts]
 
 
-STUDY = Study(
-    name="lds_law",
-    summary="Ceiling of the linear datamodelling score, and its relation to leave-one-out fidelity.",
-    run=run,
-    quick=cells(200, 4),
-    full=cells(200, 4) + cells(500, 8),
-    seconds=0.3,
-)
+SUMMARY = "Ceiling of the linear datamodelling score, and its relation to leave-one-out fidelity."
+STUDY = Study("lds_law", SUMMARY, run, quick=cells(200, 4), full=cells(200, 4) + cells(500, 8), seconds=0.3)

@@ -57,11 +57,5 @@ def cells(n: int, replicates: int) -> list[Params]:
     return data + grid(n=[n], loss=LOSSES, spread=LAW_SPREADS, part=["law"], replicate=[0])
 
 
-STUDY = Study(
-    name="leverage",
-    summary="What becomes of the ranking when points differ in leverage: elliptical rows?",
-    run=run,
-    quick=cells(400, 6),
-    full=cells(400, 6) + cells(1500, 12),
-    seconds=0.2,
-)
+SUMMARY = "What becomes of the ranking when points differ in leverage: elliptical rows?"
+STUDY = Study("leverage", SUMMARY, run, quick=cells(400, 6), full=cells(400, 6) + cells(1500, 12), seconds=0.2)

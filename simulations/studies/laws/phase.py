@@ -68,11 +68,5 @@ def cells(n: int, replicates: int) -> list[Params]:
     return data + grid(n=[n], p_over_n=LAW_RATIOS, part=["law"], replicate=[0])
 
 
-STUDY = Study(
-    name="phase",
-    summary="Rank agreement over the plane of model size and projected dimension.",
-    run=run,
-    quick=cells(200, 4),
-    full=cells(200, 4) + cells(800, 8),
-    seconds=0.4,
-)
+SUMMARY = "Rank agreement over the plane of model size and projected dimension."
+STUDY = Study("phase", SUMMARY, run, quick=cells(200, 4), full=cells(200, 4) + cells(800, 8), seconds=0.4)

@@ -9,6 +9,7 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from simulations.engine.study import Params, Rows, Study, grid
+from simulations.workloads.data import digits
 from simulations.workloads.digits_mlp import digits_network
 from trak_theory import Linearization, influence, project
 from trak_theory.attribution import trak_kernel
@@ -62,9 +63,7 @@ def _scores(lin: Linearization, k: int, ridge: float, rng: Generator) -> Array:
 
 def random_relu_features(n: int, rng: Generator) -> Linearization:
     """600 random ReLU features of the digits, with normal residuals."""
-    from sklearn.datasets import load_digits
-
-    pixels = load_digits().data / 16
+    pixels, _ = digits()
     pixels = pixels[rng.permutation(len(pixels))[: n + QUERIES]]
     rows = np.maximum((pixels - pixels.mean(0)) @ rng.standard_normal((64, RANDOM_FEATURES)), 0.0)
     return Linearization(rows[:n], rng.standard_normal(n), np.ones(n), 0.0, rows[n:])

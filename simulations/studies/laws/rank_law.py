@@ -114,11 +114,5 @@ def cells(n: int, replicates: int) -> list[Params]:
     return [{**design, **part} for design in designs[::-1] for part in parts]
 
 
-STUDY = Study(
-    name="rank_law",
-    summary="Does the a-priori law predict how well TRAK's ranking agrees with exact leave-one-out influence?",
-    run=run,
-    quick=cells(400, 4),
-    full=cells(400, 6) + cells(1000, 10),
-    seconds=1,
-)
+SUMMARY = "Does the a-priori law predict how well TRAK's ranking agrees with exact leave-one-out influence?"
+STUDY = Study("rank_law", SUMMARY, run, quick=cells(400, 4), full=cells(400, 6) + cells(1000, 10), seconds=1)

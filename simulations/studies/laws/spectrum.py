@@ -48,11 +48,5 @@ def cells(n: int, replicates: int) -> list[Params]:
     return data + grid(n=[n], covariance=COVARIANCES, part=["law"], replicate=[0])
 
 
-STUDY = Study(
-    name="spectrum",
-    summary="Effect of the spectrum of the features on the gain from more projected dimensions.",
-    run=run,
-    quick=cells(300, 4),
-    full=cells(300, 4) + cells(1000, 8),
-    seconds=0.5,
-)
+SUMMARY = "Effect of the spectrum of the features on the gain from more projected dimensions."
+STUDY = Study("spectrum", SUMMARY, run, quick=cells(300, 4), full=cells(300, 4) + cells(1000, 8), seconds=0.5)

@@ -6,7 +6,8 @@ from numpy.random import Generator
 
 from simulations.engine.study import Params, Rows, Study, grid
 from simulations.studies.networks.torch_gpt2 import FULL, QUICK, language_rows
-from simulations.workloads.torch_runs import ESTIMATORS, Remembered, trajectory_rows
+from simulations.workloads.remembered import Remembered
+from simulations.workloads.torch_runs import ESTIMATORS, trajectory_rows
 
 LORA_WARM_UP_RATE = 1e-3
 LORA_REMOVED = {"smollm2 quick": 8, "smollm2 full": 20}

@@ -16,7 +16,7 @@ from simulations.workloads.digits_mlp import (
     digits_network,
     random_subsets,
 )
-from simulations.workloads.mlp import Optimizer
+from simulations.workloads.subset_training import Optimizer
 from trak_theory import Linearization
 from trak_theory.attribution import trak
 from trak_theory.numerics.estimate import mean
@@ -34,6 +34,7 @@ RECIPES: dict[str, tuple[Optimizer, float]] = {
     "AdamW": (Optimizer((2e-3,) * 400, weight_decay=1e-2, batch_size=100, adam=True, decoupled=True), 0.5),
     "cosine schedule": (Optimizer(COSINE, weight_decay=1e-3, momentum=0.9, batch_size=100), 0.5),
     "quarter subsets": (PAPER_RECIPE, 0.25),
+    "interpolating": (Optimizer((0.2,) * 2000, momentum=0.9), 0.5),  # warned of; added afterwards
 }
 
 
@@ -59,7 +60,7 @@ def run(params: Params, rng: Generator) -> Rows:
         rows.append(row("unit curvature", exponent, unit, _unit(lin, space, unit)))
     if params["block"]:
         block = restored_block_influence(
-            model.network.jacobian(model.inputs) * coordinates(model)[0],
+            model.jacobian * coordinates(model)[0],
             model.probabilities,
             model.labels,
             lin.queries,
@@ -89,8 +90,7 @@ def coordinates(model: DigitsNetwork) -> tuple[Array | float, TrainingRecipe | f
     recipe = TrainingRecipe(optimizer.weight_decay, optimizer.learning_rates, momentum=optimizer.momentum)
     if model.second_moment is None:
         return 1.0, recipe
-    moment = np.concatenate([part.ravel() for part in model.second_moment.parts])
-    return adam_scales(recipe, moment, len(model.inputs), decoupled=optimizer.decoupled)
+    return adam_scales(recipe, model.second_moment, model.network.n, decoupled=optimizer.decoupled)
 
 
 def _weighted(lin: Linearization, space: Spectrum, ridge: float) -> Array:

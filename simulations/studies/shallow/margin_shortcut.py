@@ -89,7 +89,7 @@ def _margin(lin: Linearization, ridge: float) -> Array:
 def _block(digits: DigitsNetwork, ridge: float) -> BlockLinearization:
     p = digits.probabilities
     return block_linearization(
-        digits.network.jacobian(digits.inputs),
+        digits.jacobian,
         digits.block_residual,
         np.eye(p.shape[1]) * p[:, :, None] - p[:, :, None] * p[:, None, :],
         ridge=ridge,

@@ -12,7 +12,7 @@ from simulations.engine.study import Params, Rows, Study, grid
 from simulations.workloads.training_runs import Setting, setting
 from trak_theory.numerics.agreement import agreement
 from trak_theory.trajectory import MLP, AdamW, Run, attribute, retrain_without, train
-from trak_theory.trajectory.remedy import most_influential
+from trak_theory.trajectory.proxies import most_influential
 
 N, SIZE, DECAY = 200, 20, 0.01
 RETRAINED, JITTERED, JITTER = 20, 4, 0.01

@@ -11,7 +11,7 @@ from simulations.engine.study import Params, Rows, Study, grid
 from simulations.workloads.training_runs import setting
 from trak_theory.numerics.agreement import agreement
 from trak_theory.trajectory import AdamW, attribute, retrain_without
-from trak_theory.trajectory.remedy import most_influential
+from trak_theory.trajectory.proxies import most_influential
 from trak_theory.trajectory.sweep.push import Estimator
 
 N, SIZE, STEPS, DECAY = 200, 20, 60, 0.01

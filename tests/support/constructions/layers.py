@@ -1,4 +1,4 @@
-"""Layers and what modules do in forward."""
+"""Modules: layers, and what is done in forward."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from support.constructions.setup import CLASSES, FEATURES, Case, N, Setup, mlp, normal
+from support.constructions.setup import CLASSES, FEATURES, N, Setup, mlp, normal
 
 PIXELS = partial(normal, N, 1, 6, 6)
 STEPS = partial(normal, N, 5, FEATURES)
@@ -62,7 +62,11 @@ def attention(m: Any, x: Tensor) -> Tensor:
 def image_net(*between: Any) -> Setup:
     def build() -> nn.Module:
         return nn.Sequential(
-            nn.Conv2d(1, 4, 3), *(part() for part in between), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, CLASSES)
+            nn.Conv2d(1, 4, 3),
+            *(part() for part in between),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(16, CLASSES),
         )
 
     return Setup(build, PIXELS())
@@ -96,9 +100,9 @@ def used_only(module: nn.Module) -> torch.optim.Optimizer:
 
 
 class Tied(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, padding_idx: int | None = None) -> None:
         super().__init__()
-        self.embed = nn.Embedding(7, 4)
+        self.embed = nn.Embedding(7, 4, padding_idx=padding_idx)
         self.head = nn.Linear(4, 7, bias=False)
         self.head.weight = self.embed.weight
 
@@ -150,6 +154,32 @@ class Rounded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
         return slope * ctx.saved_tensors[0].detach()
+
+
+class Reversed(torch.autograd.Function):
+    """The identity, whose gradient is reversed: what adversarial training does to the layers below."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return -0.5 * slope
+
+
+def reversal() -> Setup:
+    return Setup(forward(lambda m, x: m.head(torch.tanh(Reversed.apply(m.body(x)))), body=body))
+
+
+def tied_padding() -> Setup:
+    return Setup(lambda: Tied(padding_idx=3), tokens(), tokens()[:, 0])
 
 
 def embedded(**settings: Any) -> Setup:
@@ -238,7 +268,10 @@ def multihead(**settings: Any) -> Setup:
 
 
 def two_inputs() -> Setup:
-    return Setup(forward(lambda m, x, z: m.head(torch.tanh(m.body(x) + m.body(z))), body=body), (normal(N, 4), normal(N, 4, seed=5)))
+    return Setup(
+        forward(lambda m, x, z: m.head(torch.tanh(m.body(x) + m.body(z))), body=body),
+        (normal(N, 4), normal(N, 4, seed=5)),
+    )
 
 
 def by_name() -> Setup:
@@ -248,77 +281,6 @@ def by_name() -> Setup:
 
 def logits_of(m: Any, x: Tensor) -> Any:
     return {"logits": m.head(torch.tanh(m.body(x))), "hidden": x}
-
-
-KINK = "the derivative is exact, and near a kink says little of a removal: mind the verdict"
-R, X = "layers", "layers refused"
-LAYERS = [
-    Case(R, "Linear, Tanh", Setup),
-    Case(R, "GELU, SiLU, Softplus", lambda: Setup(mlp(nn.GELU, nn.SiLU, nn.Softplus))),
-    Case(R, "ReLU", lambda: Setup(mlp(nn.ReLU)), remark=KINK),
-    Case(R, "LeakyReLU, PReLU", lambda: Setup(mlp(nn.LeakyReLU, nn.PReLU)), remark=KINK),
-    Case(R, "LayerNorm", lambda: norm(nn.LayerNorm, 5)),
-    Case(R, "RMSNorm", lambda: norm(nn.RMSNorm, 5)),
-    Case(R, "GroupNorm", lambda: norm(nn.GroupNorm, 1, 5)),
-    Case(R, "BatchNorm in eval mode", eval_batch_norm),
-    Case(R, "Dropout with p = 0", lambda: Setup(mlp(partial(nn.Dropout, 0.0), nn.Tanh))),
-    Case(R, "Dropout in eval mode", lambda: Setup(mlp(partial(nn.Dropout, 0.5), nn.Tanh), train=False)),
-    Case(R, "Conv2d, GroupNorm, GELU", lambda: image_net(lambda: nn.GroupNorm(2, 4), nn.GELU)),
-    Case(R, "Conv2d, InstanceNorm, AvgPool", lambda: image_net(lambda: nn.InstanceNorm2d(4), lambda: nn.AvgPool2d(2))),
-    Case(R, "Conv2d, MaxPool", lambda: image_net(nn.Tanh, lambda: nn.MaxPool2d(2)), remark=KINK),
-    Case(R, "Conv1d", conv1d),
-    Case(R, "Embedding", embedded),
-    Case(R, "Embedding with padding_idx", lambda: embedded(padding_idx=0)),
-    Case(R, "tied weights", lambda: Setup(Tied, tokens(), tokens()[:, 0])),
-    Case(R, "frozen layers", frozen),
-    Case(R, "MultiheadAttention", multihead),
-    Case(R, "TransformerEncoderLayer", lambda: encoder(dropout=0.0)),
-    Case(R, "scaled_dot_product_attention", lambda: own(attention, inputs=STEPS())),
-    Case(R, "RNN", lambda: recurrent(nn.RNN)),
-    Case(R, "GRU", lambda: recurrent(nn.GRU), remark="samples go one by one: slower"),
-    Case(R, "LSTM, two layers, bidirectional head", lambda: recurrent(nn.LSTM, num_layers=2)),
-    Case(R, "a branch on .item()", lambda: own(branch), remark="samples go one by one: slower"),
-    Case(R, "operations in place", lambda: own(in_place)),
-    Case(R, "several inputs by position", two_inputs),
-    Case(R, "several inputs by name", by_name),
-    Case(R, "a tuple as output", lambda: own(lambda m, x: (m.head(torch.tanh(m.body(x))), x), read=lambda o: o[0]), remark="its first entry goes to the loss"),
-    Case(R, "a dict with logits as output", lambda: own(logits_of, read=lambda o: o["logits"])),
-    Case(R, "GPT-2 of transformers, default attention", gpt2),
-    Case(R, "GPT-2, eager attention", lambda: gpt2(attention="eager")),
-    Case(R, "GPT-2 inside a module of one's own", lambda: gpt2(wrapped=True)),
-    Case(R, "float32 parameters", lambda: Setup(dtype=torch.float32)),
-    Case(X, "Dropout", lambda: Setup(mlp(partial(nn.Dropout, 0.1))), "drops at random .*set p = 0"),
-    Case(X, "dropout of an LSTM", lambda: recurrent(nn.LSTM, num_layers=2, dropout=0.2), "build it with dropout = 0"),
-    Case(X, "dropout of MultiheadAttention", lambda: multihead(dropout=0.2), "build it with dropout = 0"),
-    Case(X, "dropout of TransformerEncoderLayer", encoder, "drops at random|build it with dropout = 0"),
-    Case(X, "functional dropout", lambda: own(lambda m, x: m.head(functional.dropout(m.body(x), 0.2))), "random"),
-    Case(X, "noise in forward", lambda: own(noisy), "random"),
-    Case(X, "RReLU", lambda: Setup(mlp(nn.RReLU)), "draws its slopes at random"),
-    Case(X, "BatchNorm in train mode", lambda: norm(nn.BatchNorm1d, 5), "takes its mean and variance from the batch"),
-    Case(X, "SyncBatchNorm", lambda: norm(nn.SyncBatchNorm, 5), "takes its mean and variance from the batch"),
-    Case(X, "a layer that centres over the batch", lambda: Setup(mlp(Centring, nn.Tanh)), "samples interact in Centring '1'"),
-    Case(X, "centring over the batch in forward", lambda: own(centred), "samples interact in the forward of Forward itself"),
-    Case(X, "a gate normalised over the batch", lambda: own(gate), "samples interact in the forward of Forward itself"),
-    Case(X, "a contrastive loss", lambda: Setup(loss=contrastive), "samples interact in the loss"),
-    Case(X, "sparse Embedding", lambda: embedded(sparse=True), "sparse=False"),
-    Case(X, "EmbeddingBag", bag, "has no second derivative in torch; use Embedding and sum or average"),
-    Case(X, "Embedding with max_norm", lambda: embedded(max_norm=1.0), "leave max_norm out"),
-    Case(X, "Embedding with scale_grad_by_freq", lambda: embedded(scale_grad_by_freq=True), "leave scale_grad_by_freq out"),
-    Case(X, "weight_norm", lambda: Setup(lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)))), "weight_norm, whose second derivative is wrong in torch"),
-    Case(X, "spectral_norm", lambda: Setup(lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)))), "is a spectral norm"),
-    Case(X, "gradient checkpointing in forward", lambda: own(checkpointed), "checkpointing"),
-    Case(X, "gradient checkpointing of transformers", lambda: gpt2_checkpointed(), "gradient_checkpointing_disable"),
-    Case(X, "a detached scale, such as .item()", lambda: own(scaled_by_item), "Hessian-vector product is .* of its size away"),
-    Case(X, "an autograd function with a wrong backward", lambda: own(lambda m, x: m.head(Rounded.apply(m.body(x)))), "second derivative|Hessian-vector"),
-    Case(X, "a buffer that forward changes", lambda: Setup(Counting), "forward changes the buffer 'calls'"),
-    Case(X, "parameters copied elsewhere", lambda: Setup(Copied), "has another gradient for the batch than in training"),
-    Case(X, "bfloat16 parameters", lambda: Setup(dtype=torch.bfloat16), "is trained in torch.bfloat16"),
-    Case(X, "flash attention", lambda: flash(), "has the attention implementation 'flash_attention_2'"),
-    Case(X, "torch.compile", lambda: Setup(lambda: torch.compile(mlp()(), backend="eager")), "is a wrapper around the model"),
-    Case(X, "DataParallel", lambda: Setup(lambda: nn.DataParallel(mlp()())), "is a wrapper around the model"),
-    Case(X, "a parameter that no loss reaches", lambda: own(lambda m, x: m.body(x)[:, :3]), "has no gradient, so that the optimiser skips it"),
-    Case(X, "an output that is no tensor", lambda: own(lambda m, x: {"hidden": m.body(x)}), "wrap it in a module"),
-]  # fmt: skip
 
 
 def gpt2_checkpointed() -> Setup:

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import lr_scheduler
 
 from support.constructions.layers import body, forward, tokens
-from support.constructions.setup import CLASSES, Case, N, Setup, adamw, labels, normal
+from support.constructions.setup import CLASSES, N, Setup, adamw, labels, normal
 from trak_theory.torch_bridge import next_token_loss, token_counts
 
 
@@ -125,62 +124,3 @@ def noise(module: nn.Module) -> None:
 
 def missing_parameter() -> Setup:
     return Setup(optimizer=lambda module: torch.optim.AdamW(module[0].parameters()))  # type: ignore[index]
-
-
-T, S, A, O = torch.optim, lr_scheduler, "losses and loops", "optimisers and schedules"  # noqa: E741
-AX, OX = "losses and loops refused", "optimisers refused"
-LOOPS = [
-    Case(O, "SGD", lambda: optimizer(T.SGD, lr=0.3)),
-    Case(O, "SGD with momentum and dampening", lambda: optimizer(T.SGD, lr=0.1, momentum=0.9, dampening=0.3)),
-    Case(O, "SGD with Nesterov momentum and weight decay", lambda: optimizer(T.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1)),
-    Case(O, "Adam with weight decay", lambda: optimizer(T.Adam, lr=0.01, eps=1e-4, weight_decay=0.1)),
-    Case(O, "Adam with decoupled_weight_decay", lambda: optimizer(T.Adam, lr=0.01, eps=1e-4, weight_decay=0.1, decoupled_weight_decay=True)),
-    Case(O, "AdamW with betas of one's own", lambda: optimizer(T.AdamW, lr=0.01, eps=1e-4, betas=(0.8, 0.95))),
-    Case(O, "AdamW with AMSGrad", lambda: optimizer(T.AdamW, lr=0.01, eps=1e-4, amsgrad=True)),
-    Case(O, "AdamW, foreach", lambda: optimizer(T.AdamW, lr=0.01, eps=1e-4, foreach=True)),
-    Case(O, "AdamW, fused", lambda: optimizer(T.AdamW, lr=0.01, eps=1e-4, fused=True)),
-    Case(O, "AdamW with the learning rate as a tensor", lambda: optimizer(T.AdamW, lr=torch.tensor(0.01, dtype=torch.float64), eps=1e-4)),
-    Case(O, "groups with rates and decays of their own", lambda: groups({"lr": 0.03}, {"weight_decay": 0.3, "betas": (0.7, 0.8)})),
-    Case(O, "an empty parameter group", lambda: groups({}, {"lr": 0.03}, {"weight_decay": 0.0})),
-    Case(O, "warm-up and decay, LambdaLR", lambda: schedule(lambda o: S.LambdaLR(o, lambda t: min(1, (t + 1) / 2) * 0.8**t))),
-    Case(O, "cosine", lambda: schedule(lambda o: S.CosineAnnealingLR(o, 4))),
-    Case(O, "OneCycleLR, which cycles the betas too", lambda: schedule(lambda o: S.OneCycleLR(o, 0.02, total_steps=5))),
-    Case(OX, "RMSprop", lambda: optimizer(T.RMSprop), "RMSprop is not covered; use torch.optim.SGD, Adam or AdamW"),
-    Case(OX, "Adagrad", lambda: optimizer(T.Adagrad), "Adagrad is not covered"),
-    Case(OX, "NAdam", lambda: optimizer(T.NAdam), "NAdam is not covered"),
-    Case(OX, "LBFGS", lambda: optimizer(T.LBFGS), "LBFGS is not covered"),
-    Case(OX, "maximize=True", lambda: optimizer(T.AdamW, maximize=True), "option maximize = True is not covered"),
-    Case(OX, "step(closure)", lambda: Setup(step=closure), "computes its gradient inside"),
-    Case(OX, "an optimiser that lacks a parameter", missing_parameter, "is not in the optimiser; freeze it"),
-    Case(A, "binary cross-entropy", lambda: Setup(targets=labels(classes=2), loss=lambda z, y: functional.binary_cross_entropy_with_logits(z[:, 0], y.to(z.dtype), reduction="none"))),
-    Case(A, "mse_loss", lambda: regression(functional.mse_loss)),
-    Case(A, "huber_loss, smooth_l1_loss", lambda: regression(lambda z, y, reduction: functional.huber_loss(z, y, reduction=reduction) + functional.smooth_l1_loss(z, y, reduction=reduction))),
-    Case(A, "label smoothing in both losses", lambda: Setup(loss=lambda z, y: functional.cross_entropy(z, y, reduction="none", label_smoothing=0.1))),
-    Case(A, "a mean over the tokens of a batch, masked labels", language, remark="`batch_weights`"),
-    Case(A, "class weights: Σ a ℓ/Σ a", class_weights, remark="`batch_weights`"),
-    Case(A, "weights of samples: Σ w ℓ/|B|", weighted, remark="in the objective's loss"),
-    Case(A, "clipping, told", lambda: Setup(clip_norm=0.3)),
-    Case(A, "accumulation over two passes", lambda: Setup(passes=2)),
-    Case(A, "accumulation over uneven passes, weighted by size", lambda: Setup(passes=2, split=uneven)),
-    Case(A, "a moving average of the weights beside the training", averaged),
-    Case(AX, "a loss that is averaged", lambda: Setup(loss=functional.cross_entropy), "reduction='none'"),
-    Case(AX, "a loss that is not finite", lambda: Setup(loss=lambda z, y: torch.log(-z.square().sum(1))), "is not finite before the first step"),
-    Case(AX, "a sum instead of a mean", lambda: own(lambda losses, k: losses.sum().backward()), "best-fit scale 4: .*sum over the batch"),
-    Case(AX, "a sum hidden by clipping", lambda: own(lambda losses, k: losses.sum().backward(), clip_norm=0.01), "best-fit scale 4: .*sum over the batch"),
-    Case(AX, "passes that are not divided", lambda: own(lambda losses, k: losses.mean().backward(), passes=2), "best-fit scale 2: .*does not divide each of its 2"),
-    Case(AX, "passes divided twice", lambda: own(lambda losses, k: (losses.mean() / k**2).backward(), passes=2), "best-fit scale 0.5: .*twice"),
-    Case(AX, "a mean of the means of uneven passes", lambda: own(lambda losses, k: (losses.mean() / k).backward(), passes=2, split=uneven), "2 passes of 3, 1 samples of means over each"),
-    Case(AX, "a loss scaled by a gradient scaler", lambda: own(lambda losses, k: (65536 * losses.mean()).backward()), "gradient scaler"),
-    Case(AX, "class weights, untold", class_weights_untold, "weighted mean of the samples' gradients, .* batch_weights"),
-    Case(AX, "a penalty beside the loss", lambda: own(penalised), "best-fit scale|no weights of the samples"),
-    Case(AX, "weight decay written into the gradient", lambda: Setup(before_step=lambda m: [p.grad.add_(p.detach(), alpha=0.1) for p in m.parameters()]), "no weights of the samples"),
-    Case(AX, "clipping, untold", lambda: Setup(clip_norm=0.01, told={"clip_norm": None}), "say so: clip_norm=0.01"),
-    Case(AX, "clipping told that is not done", lambda: Setup(told={"clip_norm": 0.01}), "does not clip to 0.01; leave clip_norm out"),
-    Case(AX, "clipping by value", lambda: Setup(before_step=lambda m: nn.utils.clip_grad_value_(m.parameters(), 0.01)), "scales the gradient from norm"),
-    Case(AX, "gradients halved before the step", lambda: Setup(before_step=halved), "scales the gradient from norm"),
-    Case(AX, "noise on the gradient", lambda: Setup(before_step=noise), "no weights of the samples|scales the gradient"),
-    Case(AX, "other samples than those named", lambda: Setup(used=lambda part: (part + 1) % N), "no weights of the samples"),
-    Case(AX, "a sample named that is left out", lambda: Setup(used=lambda part: part[:3], backward=lambda losses, k: losses.mean().backward()), "sample 9 was named and is not in it"),
-    Case(AX, "autocast", autocast, "in float32 the gradient is .* away from the one in float64"),
-]  # fmt: skip
-

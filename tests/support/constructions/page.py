@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from support.constructions.layers import LAYERS
-from support.constructions.loops import LOOPS
+from support.constructions.families import FAMILIES
+from support.constructions.layer_cases import LAYERS
+from support.constructions.loop_cases import LOOPS
 from support.constructions.setup import Case
 from support.constructions.trainer import TRAINER, TrainerCase
 
@@ -13,31 +14,29 @@ HEAD = """# What works with torch
 
 {count} constructions, each trained by the tests (`tests/bridge/test_what_works.py`). **Right**: the influence is the
 derivative of your own loop in the sample's weight, against differences over the whole training by torch alone; for the
-Trainer, the recorded run ends where the Trainer's did, and agrees with retraining. **Refused**: `UnsupportedError` before
-the first step, with the reason and what to change. None is silently wrong, and none fails after the training.
+Trainer, the recorded run ends where the Trainer's did, and agrees with retraining. **Refused**: `UnsupportedError`
+before the first step, with the reason and what to change. None is silently wrong, and none fails after the training.
 
-The refusals come from the layers' classes, from `preflight` (gradients of single samples one at a time against the
+The refusals come from the layers' classes, from a preflight (gradients of single samples one at a time against the
 batch's, Hessian-vector products against differences of gradients, two steps of a sweep; about ten gradients on four
 samples) and from the first gradient of the loop. `TrajectoryRecorder`, `record_training` and `TrajectoryCallback` run
-them; `trak_theory.torch_bridge.preflight_checks(objective)` runs without a loop.
+them; `trak_theory.torch_bridge.preflight(objective)` runs without a loop.
 """
 
 
 def page() -> str:
-    cases: list[Case | TrainerCase] = [*LAYERS, *LOOPS, *TRAINER]
+    cases: list[Case | TrainerCase] = [*LAYERS, *FAMILIES, *LOOPS, *TRAINER]
     right = [case for case in cases if case.refused is None]
     refused = [case for case in cases if case.refused is not None]
-    return "\n".join(
-        [HEAD.format(count=len(cases)), f"## Right ({len(right)})\n", *_table(right)]
-        + ["", f"## Refused before the first step ({len(refused)})\n", *_table(refused), ""]
-    )
+    titles = (f"## Right ({len(right)})\n", f"\n## Refused before the first step ({len(refused)})\n")
+    lines = [HEAD.format(count=len(cases)), titles[0], *_table(right), titles[1], *_table(refused), ""]
+    return "\n".join(lines)
 
 
 def _table(cases: Iterable[Case | TrainerCase]) -> list[str]:
     lines = ["| | construction | remark |", "|---|---|---|"]
     for case in cases:
-        group = case.group.removesuffix(" refused")
-        lines.append(f"| {group} | {case.name} | {case.remark} |")
+        lines.append(f"| {case.group} | {case.name} | {case.remark} |")
     return lines
 
 

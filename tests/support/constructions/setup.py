@@ -66,6 +66,8 @@ class Setup:
     step: Callable[[torch.optim.Optimizer], Any] = lambda optimizer: optimizer.step()
     used: Callable[[Any], Any] = lambda part: part  # the samples that the loop computes on, from those it names
     read: Callable[[Any], Tensor] | None = None  # of the loop's own, from the module's output
+    length: float = 1e-5  # of the differences that the influence is compared with
+    rel: float = 1e-4
 
     def made(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
@@ -128,6 +130,7 @@ def reweighted(setup: Setup, sample: int, weight: float) -> float:
     return query(setup, module)
 
 
-def derivative(setup: Setup, sample: int, length: float) -> float:
+def derivative(setup: Setup, sample: int) -> float:
     """d query/d weight of one sample at 1, by central differences over the whole training."""
-    return (reweighted(setup, sample, 1 + length) - reweighted(setup, sample, 1 - length)) / (2 * length)
+    ends = [reweighted(setup, sample, 1 + sign * setup.length) for sign in (1, -1)]
+    return (ends[0] - ends[1]) / (2 * setup.length)

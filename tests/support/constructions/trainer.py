@@ -50,7 +50,9 @@ def gpt2(**dropout: float) -> Any:
 def lora(**settings: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    return get_peft_model(llama(), LoraConfig(r=2, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"], **settings))
+    return get_peft_model(
+        llama(), LoraConfig(r=2, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"], **settings)
+    )
 
 
 class Classifier(nn.Module):
@@ -63,7 +65,11 @@ class Classifier(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         weight = attention_mask[..., None].to(self.embed.weight.dtype)
         logits = self.head((torch.tanh(self.embed(input_ids)) * weight).sum(1) / weight.sum(1))
-        return {"logits": logits} if labels is None else {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+        return (
+            {"logits": logits}
+            if labels is None
+            else {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+        )
 
 
 def rows(n: int) -> list[dict[str, Any]]:
@@ -140,6 +146,11 @@ TRAINER = [
     C("label_smoothing_factor", {"label_smoothing_factor": 0.1}, refused="changes the loss; leave it out"),
     C("gradient_checkpointing", {"gradient_checkpointing": True}, refused="set it to False"),
     C("optim='adafactor'", {"optim": "adafactor"}, refused="is not covered; use torch.optim.SGD, Adam or AdamW"),
-    C("uneven passes of a loss that is averaged", {"gradient_accumulation_steps": 3, "per_device_train_batch_size": 5}, Classifier, refused="set dataloader_drop_last=True"),
+    C(
+        "uneven passes of a loss that is averaged",
+        {"gradient_accumulation_steps": 3, "per_device_train_batch_size": 5},
+        Classifier,
+        refused="set dataloader_drop_last=True",
+    ),
     C("another model than the objective's", other_model=True, refused="another model than the objective's"),
-]  # fmt: skip
+]

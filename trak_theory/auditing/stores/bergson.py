@@ -94,13 +94,15 @@ def _run(path: Path, folder: Path) -> Store:
     config = config_of(folder, required=folder.exists())
     scores, notes = score_matrix(folder) if folder.exists() else (None, ())
     sign = config.sign(folder) if scores is not None else 1
+    if config.field("score_cfg", "score") == "nearest":
+        raise StoreError(f"{folder}: one score a point, the largest over queries: score with score = individual")
     parts = _parts(path, folder)
     if scores is None and not parts:
         raise StoreError(f"{path}: neither index/ nor scores/ is there")
     for part in parts:
         _check_shapes(path, part.member, scores)
         notes += part.notes
-    if scores is not None and all(part.factor is not None for part in parts):
+    if scores is not None and config.plain and all(part.factor is not None for part in parts):
         notes += _mismatch(path, scores, parts)
     return replace(
         _described(config, parts[0] if parts else None),

@@ -57,6 +57,11 @@ class Config:
         return self.field("preprocess_cfg", "hessian_path") is not None
 
     @property
+    def plain(self) -> bool:
+        """Scores are dot products of whole rows: no normalisation, every module."""
+        return not self.field("preprocess_cfg", "unit_normalize") and not self.field("score_cfg", "modules")
+
+    @property
     def method(self) -> str:
         names = {name for name, _ in self.steps}
         if "magic" in names:
@@ -73,6 +78,8 @@ class Config:
         loss = self.field("index_cfg", "loss_fn")
         found = () if loss in (None, "ce", "log_odds") else (f"gradients of {loss}: a positive score lowers it",)
         normalised = self.field("preprocess_cfg", "unit_normalize") is True
+        if self.field("score_cfg", "modules"):
+            found = (*found, "scores are those of some modules only")
         return (*found, "rows were normalised: scores are cosines, which no ridge explains") if normalised else found
 
 

@@ -131,6 +131,23 @@ class Store:
         known = self.scores if self.features is None else self.features
         return None if known is None else str(known.dtype)
 
+    @property
+    def recovered_ridge(self) -> RecoveredRidge | None:
+        """The package's ridge setting in its own unit, as the redundancy of the store tells it; None without any.
+
+        Of all models and blocks the most precise value, and the largest misfit.
+        """
+        found = [
+            (ridge.se / unit, ridge.value / unit)
+            for member in self.members
+            for ridge, unit in zip(member.recovered, member.units, strict=False)
+        ]
+        if not found:
+            return None
+        se, value = min(found)
+        misfit = max(ridge.misfit for member in self.members for ridge in member.recovered)
+        return RecoveredRidge(value, se, misfit)
+
     def scale(self, parameters: int | None = None) -> float:
         """The factor by which stored rows become Pᵀφ with E PPᵀ = I (φ itself if not projected)."""
         if not self.over_root_p:

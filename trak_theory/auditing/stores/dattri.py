@@ -33,7 +33,7 @@ from trak_theory.errors import StoreError
 METADATA = "batch_metadata.json"
 MARKS = ("batch_metadata.json with grad/chunk_gradients_*.mmap",)
 MISSING = {
-    "ridge": "--ridge: damping is not stored; `recovered` is what ifvp tells, block by block",
+    "ridge": "--ridge: damping is not stored; `recovered_ridge` is what ifvp tells",
     "queries": "queries in features.npz: the projected gradients of the queries are not stored",
 }
 

@@ -36,7 +36,7 @@ def read(path: Path, scores: str | None = None) -> Store:
     members, notes = _members(path, arrays)
     n, k = members[0].features.shape
     parameters = _parameters(path, arrays, k)
-    projected = parameters is not None and parameters > k
+    projected = None if parameters is None else parameters > k
     missing = {"ridge": "--ridge: the ridge of the scores is not stored"}
     if parameters is None:
         missing["parameters"] = "--projected with --parameters, if the features are projected: p is not stored"

@@ -52,9 +52,9 @@ def recognise(path: Path | str, *, scores: str | None = None) -> Store:
     ('trak-theory', 3, 3, '--ridge: the ridge of the scores is not stored')
     """
     path = Path(path)
-    if not path.exists():
-        raise StoreError(f"{path}: no such file or folder")
     with reading(path):
+        if not path.exists():
+            raise StoreError(f"{path}: no such file or folder")
         found = [reader for reader in READERS if reader.matches(path)]
         if len(found) != 1:
             raise StoreError(f"{path}: {_told_apart(path, found)}")

@@ -32,7 +32,7 @@ METADATA = "metadata.json"
 MISMATCH = "files are damaged or of two runs, or other models were averaged"
 MARKS = ("metadata.json with 'JL dimension'", "<model>/grads.mmap")
 MISSING = {
-    "ridge": "--ridge: lambda_reg (0 by default) is not stored; `recovered` is what features.mmap tells",
+    "ridge": "--ridge: lambda_reg (0 by default) is not stored; `recovered_ridge` is what features.mmap tells",
     "parameters": "--parameters: the number p of parameters is not stored",
     "seed": "projector_seed is not stored; no option needs it",
 }
@@ -95,7 +95,9 @@ def _metadata(path: Path) -> _Metadata:
     file = path / METADATA
     content = read_json(file)
     if "train set size" not in content:
-        raise StoreError(f"{file}: no 'train set size': of traker before 0.2, whose layout is another: compute it again")
+        raise StoreError(
+            f"{file}: no 'train set size': of traker before 0.2, whose layout is another: compute it again"
+        )
     matrix = str(entry(file, content, "JL matrix type", str))
     if matrix not in ("normal", "rademacher", "na"):
         raise StoreError(f"{file}: JL matrix type {matrix!r:.40}, known are normal, rademacher and na (no projection)")
@@ -149,6 +151,8 @@ def _member(metadata: _Metadata, model: str, experiment: _Experiment | None) -> 
     done = read_npy(folder / "_is_featurized.mmap", (n, 1))
     if (written := int(np.count_nonzero(np.asarray(done) == 1))) < n:
         raise StoreError(f"{folder}: {written} of {n} points were featurised: run featurize for the others")
+    if not (folder / "grads.mmap").exists():
+        raise StoreError(f"{folder / 'grads.mmap'}: no such file: keep it, finalize_features(del_grads=False)")
     features = read_npy(folder / "grads.mmap", (n, k))
     notes = checked_rows(folder / "grads.mmap", features, zeros=False)
     preconditioned = read_npy(folder / "features.mmap", (n, k))

@@ -1,4 +1,4 @@
-"""Numbers of a store, checked in blocks: finite, of a size that can be squared twice, no row out of all proportion."""
+"""Numbers of a store, checked in blocks: finite, of a size whose powers are numbers, no row out of all proportion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy import ndarray as Array
 from trak_theory.errors import StoreError
 
 BLOCK = 2**22  # entries held in double precision at a time
-LARGEST, SMALLEST = 1e60, 1e-60  # of an entry: the laws need its fourth power
+LARGEST, SMALLEST = 1e40, 1e-40  # of an entry: sixth powers must be numbers
 FAR = 1e6  # a row so many times longer than the median row is named
 
 

@@ -42,8 +42,9 @@ class TrajectoryCallback(TrainerCallback):
     every, directory, check_every   as in `TrajectoryRecorder`
 
     The Trainer's loss must be the objective's mean over the batch. `causal_lm_objective` makes the objective of a
-    causal language model with its default loss, the mean over all tokens of a batch. Before the first step the arguments, the
-    model in training mode (`preflight`) and the first gradient are checked; what does not fit raises UnsupportedError.
+    causal language model with its default loss, the mean over all tokens of a batch. Before the first step the
+    arguments, the model in training mode (`preflight`) and the first gradient are checked; what does not
+    fit raises UnsupportedError.
     """
 
     def __init__(

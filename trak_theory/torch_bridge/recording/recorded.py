@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy import ndarray as Array
 from torch import Tensor
 
 from trak_theory.errors import UnsupportedError
@@ -69,8 +71,16 @@ def recipe(optimizer: torch.optim.Optimizer, model: FlatModule, clip_norm: float
             continue
         # Schedulers keep notes of their own beside the optimiser's settings.
         settings = {name: _number(value) for name, value in group.items() if name in optimizer.defaults}
-        groups.append((np.concatenate([np.arange(place.start, place.stop) for place in own]), settings))
+        groups.append((_coordinates(tuple((place.start, place.stop) for place in own)), settings))
     return from_torch(type(optimizer).__name__, groups, clip_norm=clip_norm)
+
+
+@lru_cache(maxsize=64)
+def _coordinates(places: tuple[tuple[int, int], ...]) -> Array:
+    """The coordinates of some parameters in θ: one array for all steps, which recipes must not write to."""
+    coordinates = np.concatenate([np.arange(*place) for place in places])
+    coordinates.flags.writeable = False
+    return coordinates
 
 
 def _number(value: Any) -> Any:

@@ -47,9 +47,9 @@ class TrajectoryRecorder:
     check_every   steps between checks that the loop's gradient is the mean gradient of the samples it named; the first
                   step, and one that accumulates passes of unequal weight, are always checked
 
-    Before the first step the model goes through `preflight`. Each step is checked: the gradient (mixed precision,
-    active dropout, another reduction of the loss, untold clipping or wrong samples all show there), and the update that
-    torch made of it. What does not fit raises UnsupportedError.
+    Before the first step the model goes through `preflight`. Each step is checked: the gradient (mixed
+    precision, active dropout, another reduction of the loss, untold clipping or wrong samples all show there), and the
+    update that torch made of it. What does not fit raises UnsupportedError.
     """
 
     def __init__(

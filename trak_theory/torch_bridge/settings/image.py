@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trak_theory.torch_bridge.objective import TorchObjective, cross_entropy
 from trak_theory.torch_bridge.recording.loop import record_training
 from trak_theory.trajectory import Query, Run, loss_query
+from trak_theory.trajectory.batches import shuffled_epochs
 
 Images = tuple[Array, Array]  # (N, …) in [0, 1], labels (N,)
 BETAS = (0.9, 0.95)
@@ -52,9 +53,9 @@ class ImageSetting:
 
     def train(self, optimizer: torch.optim.Optimizer, rng: Generator) -> Run:
         """The recorded torch loop over `steps` batches in shuffled epochs; the network is left at θ_T."""
-        n, batch, steps = self.size.n, self.size.batch, self.size.steps
-        epochs = [rng.permutation(n)[: n - n % batch].reshape(-1, batch) for _ in range(-(-steps // (n // batch)))]
-        return record_training(self.objective, optimizer, np.concatenate(epochs)[:steps])
+        size = self.size
+        batches = shuffled_epochs(size.n, size=size.batch, steps=size.steps, rng=rng)
+        return record_training(self.objective, optimizer, batches)
 
 
 def digits_mlp(size: Size | None = None, *, hidden: int = 16, rng: Generator) -> ImageSetting:

@@ -28,6 +28,7 @@ from trak_theory.torch_bridge.objective import TorchObjective
 from trak_theory.torch_bridge.recording.loop import record_training
 from trak_theory.torch_bridge.settings.text import CHATML, PLAIN, Sequences, instruction_sequences, text_sequences
 from trak_theory.trajectory import Query, Run, loss_query
+from trak_theory.trajectory.batches import shuffled_epochs
 
 LARGEST_VOCABULARY = 4096  # the text is too short to learn more tokens from
 SILENT = -100  # the label of a token that is not predicted
@@ -97,9 +98,9 @@ class LanguageSetting:
 
     def train(self, optimizer: torch.optim.Optimizer, rng: Generator) -> Run:
         """The recorded torch loop from the model's present state, in shuffled epochs; the model is left at θ_T."""
-        n, batch, steps = self.size.n, self.size.batch, self.size.steps
-        epochs = [rng.permutation(n)[: n - n % batch].reshape(-1, batch) for _ in range(-(-steps // (n // batch)))]
-        return record_training(self.objective, optimizer, np.concatenate(epochs)[:steps])
+        size = self.size
+        batches = shuffled_epochs(size.n, size=size.batch, steps=size.steps, rng=rng)
+        return record_training(self.objective, optimizer, batches)
 
 
 def language_setting(model: nn.Module, sequences: Sequences, size: Size) -> LanguageSetting:

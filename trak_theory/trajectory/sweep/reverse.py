@@ -30,7 +30,7 @@ class Settings:
     horizon K   a change at step t is read off θ_{t+1+K}; None: off θ_T
     """
 
-    estimator: Estimator = "two-step"
+    estimator: Estimator = "frozen-push"
     curvature: Curvature = "exact"
     damping: float = 1.0
     horizon: int | None = None

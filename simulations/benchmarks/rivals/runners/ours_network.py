@@ -12,29 +12,19 @@ from numpy.random import Generator
 from simulations.benchmarks.rivals.contract import serve
 from simulations.benchmarks.rivals.runners.shared.scoring import Block, Training, scores
 from simulations.studies.practice.ridge_rule import RECIPES, coordinates, preconditioned
-from simulations.workloads.digits_mlp import DigitsNetwork
-from simulations.workloads.mlp import Network
+from simulations.workloads.digits_mlp import DigitsNetwork, margin_gradients, relu_network
 from trak_theory import Linearization, projection_matrix
-
-PARTS = ("first", "first_bias", "second", "second_bias")
+from trak_theory.trajectory import MLP
 
 
 def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]:
     """settings: recipe by name, and those of `scores`."""
     settings = dict(settings)
     optimizer, fraction = RECIPES[settings.pop("recipe")]
-    trained = Network(*(arrays[name] for name in PARTS))
-    moment = Network(*(arrays[f"moment_{name}"] for name in PARTS)) if "moment_first" in arrays else None
-    model = DigitsNetwork(
-        network=trained,
-        start=trained,
-        second_moment=moment,
-        inputs=arrays["inputs"],
-        labels=arrays["labels"],
-        query_inputs=arrays["query_inputs"],
-        query_labels=arrays["query_labels"],
-        optimizer=optimizer,
-    )
+    hidden, theta = int(arrays["hidden"]), arrays["theta"]
+    network = relu_network(arrays["inputs"], arrays["labels"], hidden)
+    held_out = relu_network(arrays["query_inputs"], arrays["query_labels"], hidden)
+    model = DigitsNetwork(network, held_out, theta, theta, arrays.get("second_moment"), optimizer)
     return scores(Digits(model, fraction), **settings)
 
 
@@ -53,25 +43,20 @@ class Digits:
 
     def block(self) -> Block:
         model, scales = self.model, coordinates(self.model)[0]
-        jacobian = model.network.jacobian(model.inputs) * scales
-        return jacobian, model.probabilities, model.labels, model.query_gradients * scales
+        return model.jacobian * scales, model.probabilities, model.labels, model.query_gradients * scales
 
     def projected(self, k: int, batch: int, rng: Generator) -> Linearization:
         """Gradients and projections in single precision."""
         model = self.model
-        network = model.network.astype(np.float32)
-        matrix = _projection(sum(part.size for part in network.parts), k, batch, rng)
+        theta = model.theta.astype(np.float32)
+        matrix = _projection(theta.size, k, batch, rng)
 
-        def rows(inputs: Array, labels: Array) -> Array:
-            inputs = inputs.astype(np.float32)
-            starts = range(0, len(labels), batch)
-            return np.concatenate(
-                [network.margin_gradients(inputs[s : s + batch], labels[s : s + batch]) @ matrix for s in starts]
-            )
+        def rows(network: MLP) -> Array:
+            batches = np.split(np.arange(network.n), range(batch, network.n, batch))
+            return np.concatenate([margin_gradients(network, theta, part) @ matrix for part in batches])
 
         own = model.probabilities[np.arange(len(model.labels)), model.labels]
-        queries = rows(model.query_inputs, model.query_labels)
-        return Linearization(rows(model.inputs, model.labels), own - 1.0, own * (1.0 - own), 0.0, queries)
+        return Linearization(rows(model.network), own - 1.0, own * (1.0 - own), 0.0, rows(model.held_out))
 
 
 def _projection(p: int, k: int, width: int, rng: Generator) -> Array:

@@ -13,19 +13,15 @@ torch.set_num_threads(1)
 
 
 def network(arrays: dict[str, Array], dtype: Any = torch.float32) -> Any:
-    """The packed `module` where there is one; or relu(x W₁ + b₁) W₂ + b₂ with the weights `first` (inputs, hidden),
-    `first_bias`, `second`, `second_bias`.
-    """
+    """The packed `module` if there is one; or W₂ relu(W₁ x + b₁) + b₂, `theta` = (W₁, b₁, W₂, b₂) row by row."""
     if "module" in arrays:
         return torch.load(io.BytesIO(arrays["module"].tobytes()), weights_only=False).to(dtype)
-    first, second = arrays["first"], arrays["second"]
+    hidden, inputs = int(arrays["hidden"]), arrays["inputs"].shape[1]
+    classes = (arrays["theta"].size - hidden * (inputs + 1)) // (hidden + 1)
     model = torch.nn.Sequential(
-        torch.nn.Linear(*first.shape, dtype=dtype), torch.nn.ReLU(), torch.nn.Linear(*second.shape, dtype=dtype)
+        torch.nn.Linear(inputs, hidden, dtype=dtype), torch.nn.ReLU(), torch.nn.Linear(hidden, classes, dtype=dtype)
     )
-    with torch.no_grad():
-        for layer, weight, bias in ((model[0], first, "first_bias"), (model[2], second, "second_bias")):
-            layer.weight.copy_(torch.from_numpy(weight.T.copy()))
-            layer.bias.copy_(torch.from_numpy(arrays[bias].ravel()))
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(arrays["theta"]).to(dtype), model.parameters())
     return model
 
 

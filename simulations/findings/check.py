@@ -1,0 +1,85 @@
+"""Whether the page of claims is what its rows and its code say, and whether the rows are what the studies compute."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simulations.engine.evidence import unpack
+from simulations.engine.source import code_of
+from simulations.engine.store import Store, read_cell
+from simulations.engine.study import Cell, find_study
+from simulations.findings.ledger import findings_table, judge_all, made_from
+from simulations.findings.page import DIGEST_MARKS, STUDY_MARKS, between, digests
+
+CHEAP = 1.0  # seconds that a cell to compute again may be expected to take
+LAST_DIGITS = 1e-3  # relative to the largest entry of a column: other processors round otherwise
+
+
+def faults(page: Path, evidence: Path) -> list[str]:
+    """What is wrong with a page, in words; empty where it says what its rows and its code give."""
+    text = page.read_text(encoding="utf-8")
+    if between(text, DIGEST_MARKS) != digests(text, made_from(), evidence):
+        return [f"{page.name} was edited, or its code or rows have changed: its digests differ"]
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        unpack(evidence, store)
+        stale = sorted({cell.study for cell, label in _cells(store) if _is_stale(cell, label)})
+        if stale:
+            return [f"rows of {', '.join(stale)} were computed by other code"]
+        if between(text, STUDY_MARKS) != findings_table(judge_all(store, keep_stale=True)):
+            return ["the tables of studies are not what the rows give"]
+    return []
+
+
+def _is_stale(cell: Cell, label: dict[str, Any]) -> bool:
+    """By source alone: other versions of packages are for the sample that is computed again to judge."""
+    return label["code"]["source"] != code_of(find_study(cell.study).run).source
+
+
+def recomputed(evidence: Path, count: int) -> Iterator[tuple[Cell, list[str]]]:
+    """Some cheap cells, drawn by the digest of the rows: each with the columns that come out otherwise today."""
+    rng = np.random.default_rng(int(hashlib.sha256(evidence.read_bytes()).hexdigest()[:12], 16))
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        unpack(evidence, store)
+        cheap = [cell for cell, _ in _cells(store) if _is_cheap(cell)]
+        for place in rng.choice(len(cheap), count, replace=False):
+            cell = cheap[place]
+            there = read_cell(store.path(cell))[0].to_pylist()
+            yield cell, _differing(there, find_study(cell.study).run(dict(cell.params), cell.rng()))
+
+
+def _is_cheap(cell: Cell) -> bool:
+    study = find_study(cell.study)
+    return study.extra is None and study.duration(cell.params) <= CHEAP
+
+
+def _cells(store: Store) -> list[tuple[Cell, dict[str, Any]]]:
+    paths = sorted(store.out.glob("*/*.parquet"))
+    labels = [(path.parent.name, dict(read_cell(path)[1])) for path in paths]
+    return [(Cell(study, label["params"], label["seed"]), label) for study, label in labels]
+
+
+def _differing(there: list[dict[str, Any]], here: list[dict[str, Any]]) -> list[str]:
+    if len(there) != len(here):
+        return ["number of rows"]
+    columns = dict.fromkeys(name for row in [*there, *here] for name in row)
+    return [name for name in columns if not _agree([r.get(name) for r in there], [r.get(name) for r in here])]
+
+
+def _agree(there: list[Any], here: list[Any]) -> bool:
+    scale = max((abs(value) for value in there if isinstance(value, float) and math.isfinite(value)), default=0.0)
+    return all(_same(first, second, LAST_DIGITS * scale) for first, second in zip(there, here, strict=True))
+
+
+def _same(there: Any, here: Any, margin: float) -> bool:
+    if isinstance(there, float) and isinstance(here, float | np.floating):
+        return bool(abs(there - here) <= margin) or there == here or (math.isnan(there) and math.isnan(here))
+    return bool(there == here)
