@@ -31,7 +31,7 @@ HALF_MATTERS = "k near rank"
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of features: rows (n, p) of a data set from its weights; the same data with other weights is another model."""
+    """A kind of features: rows (n, p) of a data set; the same data with other weights is another model."""
 
     name: str
     sample: Callable[[int, Generator], Array]
@@ -189,7 +189,8 @@ def main(
         for family in FAMILIES:
             for n, q in HEALTHY:
                 for regime in SHARE_OF_RANK:
-                    found = list(_healthy(family, n, q, regime, problems, repeats, np.random.default_rng([seed, n, q])))
+                    rng = np.random.default_rng([seed, n, q, FAMILIES.index(family), list(SHARE_OF_RANK).index(regime)])
+                    found = list(_healthy(family, n, q, regime, problems, repeats, rng))
                     healthy += found
                     typer.echo(f"| {family.name} | {regime} | {n} | {q} | {_rate(found)} |")
         typer.echo(f"\nall: {_rate(healthy)} of {len(healthy)}\n\nCorrupted scores, n = {N}, q = {Q}\n")

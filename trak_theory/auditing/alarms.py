@@ -14,7 +14,7 @@ from trak_theory.auditing.score_draws import ScoreDraws
 from trak_theory.laws.conditional_rank_law import spread_triples
 from trak_theory.projection.kernel_law import KernelLaw
 
-DRAWS = 199  # an alarm needs a statistic beyond those of all of them: 1 in 200 healthy scores
+DRAWS = 299  # an alarm needs a statistic beyond those of all of them: 1 in 300 healthy scores
 PAIRS = 5_000
 WEAK = 1e-4  # directions with less than this share of the largest variance are taken together
 EQUAL = 1e-6  # in the logarithm: lengths that are alike show no trend
@@ -149,7 +149,7 @@ class Yardstick:
         energies = np.mean(z**2, 1), np.mean(z**2, 0)
         return {
             "correlation with the mean": scale * float(np.linalg.norm(self.mean) / np.linalg.norm(scores)),
-            "spread of z": _log(np.mean(energies[0])) / 2,
+            "spread of z": _log(float(np.mean(energies[0]))) / 2,
             "coverage of 95 % intervals": float(np.mean(np.abs(z) < 1.96)),
             "tails": _log(np.mean(z**4) / np.mean(energies[0]) ** 2),
             "worst query": _log(energies[1].max()) / 2,
@@ -166,8 +166,8 @@ class Yardstick:
         strong = self.whitening.strong
         ratio = np.where(strong, squares, 0.0) / self.whitening.variances
         return {
-            "joint spread": _log(ratio.sum() / strong.sum()) / 2,
-            "worst direction": _log((ratio.sum(1) / np.maximum(strong.sum(1), 1)).max()) / 2,
+            "joint spread": _log(float(ratio.sum() / strong.sum())) / 2,
+            "worst direction": _log(float((ratio.sum(1) / np.maximum(strong.sum(1), 1)).max())) / 2,
             "weak directions": _log(FLOOR + squares[~strong].sum() / squares.sum()),
         }
 

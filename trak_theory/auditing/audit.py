@@ -59,7 +59,7 @@ def audit(
     rng                of the simulated scores that given ones are compared with; default a fixed seed, so that the
                        same input gets the same verdict
 
-    Healthy scores are called broken in 1 of 200 audits; `python -m simulations.benchmarks audit_alarms` measures that.
+    Healthy scores are called broken in 1 of 300 audits; `python -m simulations.benchmarks audit_alarms` measures that.
 
     >>> rng = np.random.default_rng(0)
     >>> features, queries = rng.standard_normal((60, 40)), rng.standard_normal((3, 40))
@@ -127,8 +127,8 @@ def _check_ridge(data: AuditData, ridge: float) -> None:
 def _whole(found: Audit, data: AuditData) -> Audit:
     """Mean and sd for all queries: 0 for those without a gradient; in the unit of the scores."""
     scale = found.scale if found.scale > 0 else 1.0
-    whole = {name: _spread(getattr(found, name), data.informative, scale) for name in ("mean", "sd")}
-    return replace(found, scores=data.scores, scale=scale, **whole)
+    mean, sd = (_spread(values, data.informative, scale) for values in (found.mean, found.sd))
+    return replace(found, scores=data.scores, scale=scale, mean=mean, sd=sd)
 
 
 def _spread(values: Array | None, informative: Array, scale: float) -> Array | None:

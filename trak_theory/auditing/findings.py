@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from trak_theory.auditing.alarms import ScoreCheck
 from trak_theory.projection.kernel_law import KernelLaw
 
-ROUNDING = 5.0  # ε s_max/s_min of the projected Gram matrix: below it single precision kept Kendall ≥ .98 in all trials
+ROUNDING = 5.0  # ε s_max/s_min of the projected Gram matrix: below it, Kendall ≥ .98 in all trials
 MEANINGS = {
     "correlation with the mean": "they do not follow the scores that the features imply: wrong sign, order or model",
     "Kendall's τ with the mean": "their order does not follow the scores that the features imply",
@@ -27,7 +27,7 @@ MEANINGS = {
     "fit of twice k": "twice the stated k fits them better",
     "fit of a third of the ridge": "a third of the stated ridge fits them better",
     "fit of three times the ridge": "three times the stated ridge fits them better",
-    "trend with residuals": "their size does not grow with the residuals as it should: normalised, ranked, or other ones",
+    "trend with residuals": "their size does not grow with the residuals: normalised, ranked, or other residuals",
     "trend with lengths of points": "their size does not follow the lengths of gradients: normalised scores",
     "trend with lengths of queries": "their size does not follow the lengths of query gradients: normalised scores",
 }
@@ -42,15 +42,15 @@ def alarm_numbers(check: ScoreCheck) -> str:
     """That statistic with its numbers."""
     worst = check.worst
     return (
-        f"{worst.name}: {worst.value:.3g} where the law says {worst.expected:.3g} ± {worst.sd:.2g}; healthy scores are as "
-        "extreme in any statistic in 1 of 200 audits"
+        f"{worst.name}: {worst.value:.3g} where the law says {worst.expected:.3g} ± {worst.sd:.2g}; healthy scores are "
+        "as extreme in any statistic in 1 of 300 audits"
     )
 
 
 def smallest_eigenvalue(law: KernelLaw) -> float:
     """Lower edge of the spectrum of PᵀSP + μI: μ + max_γ γ(df(γ)/k − 1), and μ alone for k ≥ rank.
 
-    −μ(γ) = γ(df(γ)/k − 1) is the ridge at which the law ceases to have a root. Source: ours, after Silverstein and Choi.
+    −μ(γ) = γ(df(γ)/k − 1) is where the law ceases to have a root. Source: ours, after Silverstein and Choi.
     """
     space, k = law.space, law.k
     if k >= space.rank:

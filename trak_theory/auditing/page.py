@@ -19,20 +19,20 @@ from trak_theory.auditing.result import Audit
 Section = tuple[str, str, list[Row]]
 
 GLOSSARY = {
-    "score": "What the model's output on a query owes to one training point: output with it minus output without it. "
+    "score": "What the output on a query owes to one training point: output with it minus output without it. "
     "Positive where the point helps.",
     "presence sign": "The sign convention above.",
     "reference": "The influence function of the linearised network with nothing projected, regularised as the training "
     "was. Nothing is retrained for it.",
     "k, ensemble": "Random dimensions that gradients are projected to, and how many projections are averaged.",
-    "μ": "The ridge added to the projected Gram matrix, in the sum convention; a package's own parameter is a multiple.",
+    "μ": "Ridge of the projected Gram matrix, in the sum convention; a package's own parameter is a multiple.",
     "implicit ridge γ": "k random dimensions act like a ridge γ on the unprojected gradients, plus noise.",
     "effective dimension": "How many directions of the gradients survive that ridge.",
     "seed": "Of the random projection: another seed is another projection, all else equal.",
     "Kendall's τ": "Share of pairs of points in the same order minus share in the opposite order: 1 same, 0 unrelated.",
     "Pearson's r": "Correlation of the scores themselves: 1 proportional, 0 unrelated.",
-    "alarm": "The given scores are compared with 199 simulated sets of scores of the stated setting; a statistic more "
-    "extreme than in all of them is an alarm. Healthy scores raise one in 1 of 200 audits.",
+    "alarm": "The given scores are compared with 299 simulated sets of scores of the stated setting; a statistic more "
+    "extreme than in all of them is an alarm. Healthy scores raise one in 1 of 300 audits.",
 }
 REFERENCE = (
     "We compare your scores with the influence function of the linearised network, not projected, regularised as your "
@@ -101,7 +101,9 @@ def _tables(audit: Audit) -> list[Section]:
         "degrees of freedom of the error bars, k − df₂": audit.spare,
         f"share of the top {audit.setting['top']} that another seed keeps": audit.top_overlap,
     }
-    losses = [] if audit.projection_loss is None else [{k: v for k, v in audit.projection_loss.items() if v is not None}]
+    losses = (
+        [] if audit.projection_loss is None else [{k: v for k, v in audit.projection_loss.items() if v is not None}]
+    )
     return [
         (
             "Recommendation",
@@ -109,7 +111,11 @@ def _tables(audit: Audit) -> list[Section]:
             _listed(asdict(audit.advice)) if audit.advice.value is not None else [],
         ),
         ("Setting", "", _listed(audit.setting)),
-        ("What the projection is", "k random dimensions are a ridge γ, plus noise with a known variance.", _listed(law)),
+        (
+            "What the projection is",
+            "k random dimensions are a ridge γ, plus noise with a known variance.",
+            _listed(law),
+        ),
         (
             "Budget",
             "Kendall's τ with the reference, rung by rung, and what each step takes away.",
@@ -122,8 +128,8 @@ def _tables(audit: Audit) -> list[Section]:
         ),
         (
             "Ridge loss",
-            "Agreement of that unprojected kernel with the reference: curvature weights kept, ridge from the recipe. It "
-            "loses by the ridge and by the curvature weights; the budget tells them apart.",
+            "Agreement of that unprojected kernel with the reference: curvature weights kept, ridge from the recipe. "
+            "It loses by the ridge and by the curvature weights; the budget tells them apart.",
             [audit.ridge_loss] if audit.ridge_loss else [],
         ),
     ]
@@ -145,7 +151,7 @@ def _appendix(audit: Audit) -> list[Section]:
         ),
         ("the given scores against the law", "", [audit.scores_check] if audit.scores_check else []),
         (
-            "the given scores against 199 simulated ones",
+            "the given scores against 299 simulated ones",
             "Excess: distance from their median, in units of their 97.5 % distance. Logarithms but for correlation, "
             "coverage and Kendall. " + ("" if check is None else f"Joint p-value {check.p_value:.3f}."),
             statistics,

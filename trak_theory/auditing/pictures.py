@@ -48,7 +48,8 @@ def _budget(axis: Axes, audit: Audit) -> None:
 def _error_bars(axis: Axes, audit: Audit) -> None:
     """Largest scores of the first query that has any, each with the 95 % range over projections."""
     mean, sd = audit.mean, audit.sd
-    assert mean is not None and sd is not None
+    assert mean is not None
+    assert sd is not None
     scores = mean if audit.scores is None else audit.scores
     query = int(np.argmax(np.any(sd > 0, axis=0)))
     order = np.argsort(-scores[:, query], kind="stable")[:SHOWN]
@@ -76,7 +77,9 @@ def _map(axis: Axes, audit: Audit) -> None:
         own, peak = k == audit.setting["k"], int(np.argmax(heights))
         colour = MARK if own else INK
         axis.plot(values, heights, color=colour, linewidth=2 if own else 0.8, alpha=1 if own else 0.6)
-        axis.annotate(f"k = {k}", (values[peak], heights[peak]), (-34, 2), textcoords="offset points", color=colour, size=8)
+        axis.annotate(
+            f"k = {k}", (values[peak], heights[peak]), (-34, 2), textcoords="offset points", color=colour, size=8
+        )
     axis.set_xscale("log")
     axis.set_xlim(left=least)
     axis.set_ylim(top=top + 0.06)
@@ -100,7 +103,8 @@ def _svg(draw: Callable[[Axes, Audit], None], audit: Audit) -> str:
 
     plain = {"svg.fonttype": "none", "svg.hashsalt": "audit", "font.family": "sans-serif", "font.size": 10}
     ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
-    with mpl.rc_context({**plain, **ink, "axes.spines.top": False, "axes.spines.right": False}):
+    settings: dict[str, object] = {**plain, **ink, "axes.spines.top": False, "axes.spines.right": False}
+    with mpl.rc_context(settings):  # type: ignore[arg-type]
         figure = Figure(figsize=SIZE, layout="constrained")
         draw(figure.add_subplot(), audit)
         return _inline(figure)

@@ -49,7 +49,7 @@ class Projections:
         return np.abs(self.residual)[:, None] * np.sqrt(variance / self.ensemble)
 
     def pearson(self, ridge: float | None = None, implicit: float | None = None) -> float:
-        """Predicted correlation of the scores at μ = ridge with the unprojected kernel at γ = implicit; own by default."""
+        """Predicted correlation of the scores at μ with the unprojected kernel at γ; both their own by default."""
         found = []
         for kernel in self.kernels:
             own = kernel if ridge is None else kernel.at(ridge)
@@ -60,7 +60,7 @@ class Projections:
     def kept(self, scores: Array, top: int) -> float:
         """Share of each query's top m that fresh projections would keep, the means taken as normal across points.
 
-        With prior variance τ² = Var T − mean sd² of a query, a fresh score given T is N(bT, (1 + b) sd²), b = τ²/(τ² + sd²).
+        With τ² = Var T − mean sd² of a query, a fresh score given T is N(bT, (1 + b) sd²), b = τ²/(τ² + sd²).
         """
         centred = scores - scores.mean(0)
         signal = np.maximum(np.mean(centred**2, 0) - np.mean(self.sd**2, 0), 0.0)

@@ -49,9 +49,7 @@ def recompute(
     if difference > allowed or scale <= 0:
         explanation = _explain(kernels, residual, scores, allowed)
     elif kendall < SAME_ORDER:
-        explanation = (
-            f"rounding has changed their order: Kendall {kendall:.2f} with the same scores recomputed in double precision"
-        )
+        explanation = f"rounding has changed their order: Kendall {kendall:.2f} with the same in double precision"
     return Recomputation(difference, allowed, sensitivity, scale, kendall, explanation)
 
 
@@ -108,4 +106,6 @@ def _best_ridge(kernels: tuple[ProjectedKernel, ...], residual: Array, scores: A
         return 0.0
     start = int(np.argmin([misfit(x) for x in np.log(FACTORS)]))
     edges = np.log(FACTORS)[[max(start - 1, 0), min(start + 1, FACTORS.size - 1)]]
-    return float(base * np.exp(minimize_scalar(misfit, bounds=tuple(edges), method="bounded", options={"xatol": 1e-10}).x))
+    return float(
+        base * np.exp(minimize_scalar(misfit, bounds=tuple(edges), method="bounded", options={"xatol": 1e-10}).x)
+    )

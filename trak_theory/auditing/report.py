@@ -37,7 +37,7 @@ def write_report(audit: Audit, out: Path, made: Made | None = None) -> list[Path
     """Write report.html, audit.json and error_bars.parquet into `out`; nothing appears there before all are complete.
 
     error_bars.parquet has columns point, query, score (as given, else computed), expected (mean over projections) and
-    sd, all in the unit of the given scores; it is left out where no law applies. Files of an earlier report are replaced.
+    sd, in the unit of the given scores; left out where no law applies. Files of an earlier report are replaced.
     """
     out = Path(out)
     check_writable(out)

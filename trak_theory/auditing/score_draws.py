@@ -21,7 +21,9 @@ MOST_POINTS, MOST_QUERIES = 1_000, 40
 
 def drawn(law: KernelLaw, residual: Array, gram: Array, usable: tuple[Array, Array]) -> ScoreDraws:
     """Draws of at most 1,000 points and 40 queries, spread evenly over the usable ones (boolean n and q)."""
-    chosen = [_spread(np.flatnonzero(mask), most) for mask, most in zip(usable, (MOST_POINTS, MOST_QUERIES), strict=True)]
+    chosen = [
+        _spread(np.flatnonzero(mask), most) for mask, most in zip(usable, (MOST_POINTS, MOST_QUERIES), strict=True)
+    ]
     return ScoreDraws(law, residual, gram, *chosen)
 
 

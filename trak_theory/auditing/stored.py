@@ -64,7 +64,7 @@ def _rows(store: Store, scale: float) -> tuple[Array, Array]:
 
 
 def _scaled(rows: Array, scale: float) -> Array:
-    """Untouched, and memory-mapped, where there is nothing to undo; half precision stays, its rounding is looked for."""
+    """Untouched and memory-mapped where there is nothing to undo; of the same precision."""
     return rows if scale == 1.0 else rows * np.asarray(scale, rows.dtype)
 
 

@@ -36,7 +36,7 @@ from trak_theory.auditing.score_draws import drawn
 from trak_theory.auditing.verdict import NOTABLE, Advice, decide
 from trak_theory.laws.conditional_rank_law import RandomScores, rank_law_of_scores
 from trak_theory.laws.rank_law import RankLaw
-from trak_theory.numerics.spectrum import Spectrum, gram_eigenvalues, spectrum
+from trak_theory.numerics.spectrum import gram_eigenvalues, spectrum
 from trak_theory.projection.kernel_law import KernelLaw
 from trak_theory.retraining.ridge_rule import RidgeRule, TrainingRecipe, rule_from_eigenvalues
 
@@ -189,13 +189,14 @@ def _comparison(data: AuditData, mean: Array | None, sd: Array | None, own: Rank
     return check_scores(scores, mean, sd, float(own.kendall))
 
 
-def _checked(
-    data: AuditData, laws: Laws, epsilon: float, rng: Generator
-) -> tuple[ScoreCheck | None, str | None]:
+def _checked(data: AuditData, laws: Laws, epsilon: float, rng: Generator) -> tuple[ScoreCheck | None, str | None]:
     """The alarms, and what is broken about the scores in one clause."""
     law = laws.law
     if law.singular:
-        return None, f"they are rounding noise: k = {law.k} exceeds the rank {law.space.rank} of the gradients and μ = 0"
+        return (
+            None,
+            f"they are rounding noise: k = {law.k} exceeds the rank {law.space.rank} of the gradients and μ = 0",
+        )
     largest = float(law.space.eigenvalues[-1])
     if rounding := rounding_sentence(largest, smallest_eigenvalue(law), epsilon):
         return None, rounding

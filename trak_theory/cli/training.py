@@ -20,6 +20,8 @@ def recipe_from(
     weight_decay: float | None, rates: object, steps: int | None, momentum: float, training_ridge: float | None
 ) -> TrainingRecipe | float | None:
     """The recipe, or the training ridge, that the options give; None if they give neither."""
+    if steps is not None and rates is None:
+        raise ValueError("--steps needs --learning-rate")
     if training_ridge is not None:
         if rates is not None or weight_decay is not None:
             raise ValueError("give a training ridge or a recipe, not both")

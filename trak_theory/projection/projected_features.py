@@ -87,9 +87,9 @@ class ProjectedKernel:
         return (lengths + (training @ queries.T) ** 2) / np.sum(self.inverse**2)
 
     def energies(self, other: ProjectedKernel, residual: Array) -> tuple[float, float]:
-        """⟨M, M′⟩ and E⟨T − M, T′ − M′⟩ of T = −rK_P here and T′ with the ridge of `other` on the same projection.
+        """⟨M, M′⟩ and E⟨T − M, T′ − M′⟩ of T = −rK_P and T′ with the ridge of `other`, same projection.
 
-        M, M′ are their means over projections; sums over points (centred) and queries. With W = GG′ and y = r x centred,
+        M, M′ are their means over projections; sums over points (centred) and queries. With W = GG′, y = r x centred,
 
             noise = [Σ_i y_iᵀWy_i Σ_j x*_jᵀWx*_j + Σ_ij (y_iᵀWx*_j)²]/tr W,        ⟨M, M′⟩ = ⟨T, T′⟩ − noise,
 
