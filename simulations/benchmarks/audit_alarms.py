@@ -16,8 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from trak_theory import GLM, Linearization, project, projection_matrix, trak
 from trak_theory.attribution import influence, trak_kernel
-from trak_theory.auditing.alarms import Calibration
-from trak_theory.auditing.score_draws import drawn
+from trak_theory.auditing.checking.alarms import Calibration
+from trak_theory.auditing.checking.score_draws import drawn
 from trak_theory.numerics.agreement import agreement
 from trak_theory.numerics.spectrum import spectrum
 from trak_theory.projection.kernel_law import KernelLaw

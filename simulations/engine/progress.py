@@ -1,4 +1,4 @@
-"""How far a run is: a bar in a terminal, a line every half minute elsewhere, with an estimate that corrects itself."""
+"""Progress of a run: a bar in a terminal, a line every half minute elsewhere, with an estimate that corrects itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Say = Callable[[str], object]
 
 
 class Progress:
-    """What is done of some cells and what is left, in seconds that correct themselves study by study.
+    """Work done on some cells and work left, in seconds that correct themselves study by study.
 
     `expected` gives the seconds that each study says its cells take. Once cells of a study are finished, what is left
     of it is scaled by the seconds they took over those expected; a study without any takes the scale of all. The pace

@@ -1,4 +1,4 @@
-"""Which code made a result: package versions and the commit."""
+"""Code behind a result: package versions and the commit."""
 
 from __future__ import annotations
 

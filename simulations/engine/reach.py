@@ -137,7 +137,7 @@ def _as_module(origin: Symbol) -> str | None:
 
 
 def _attribute(module: str, attributes: list[str]) -> Symbol:
-    """What `module.a.b` stands for: the longest module, and the name of it that follows."""
+    """Meaning of `module.a.b`: the longest module, and the name of it that follows."""
     while attributes and _as_module(Symbol(module, attributes[0])):
         module, attributes = f"{module}.{attributes[0]}", attributes[1:]
     return Symbol(module, attributes[0] if attributes else "")

@@ -1,4 +1,4 @@
-"""How stored rows may be read: of which seeds, and whether rows of other code count. Strict unless told otherwise."""
+"""Rules for reading stored rows: their seeds, and whether rows of other code count. Strict unless told otherwise."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a study's cells.
+    """Outcome of a study's cells.
 
     computed  finished by this run; `stale` of them were there already, computed by other code
     kept      were in the store already
@@ -55,7 +55,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a worker says of a cell: the seconds it took, and the error where it failed."""
+    """A worker's report on a cell: the seconds it took, and the error if it failed."""
 
     key: str
     seconds: float
@@ -112,7 +112,7 @@ def _outcome(states: list[tuple[Cell, State]], finished: dict[str, Finished]) ->
 
 
 def _expectation(tasks: Sequence[Task], jobs: int | None) -> str:
-    """How long it may take, from what the studies say of their cells."""
+    """Expected duration, from the seconds that studies declare for their cells."""
     seconds = sum(study.duration(cell.params) for study, cell in tasks)
     share = "" if jobs is None else f", {duration_text(seconds / jobs)} with {jobs} at work"
     return f"{len(tasks)} cells to compute, about {duration_text(seconds)} on one core{share}"

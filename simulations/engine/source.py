@@ -36,7 +36,7 @@ class OtherCodeError(RuntimeError):
 
 @dataclass(frozen=True)
 class Code:
-    """What numbers rest on: the digest of their source, and the versions of the packages that it imports."""
+    """Code behind numbers: the digest of their source, and the versions of the packages that it imports."""
 
     source: str
     packages: dict[str, str]
@@ -46,7 +46,7 @@ class Code:
         return {"source": self.source, "packages": self.packages}
 
     def difference(self, label: dict[str, Any] | None) -> str:
-        """Where a stored label differs from this code, in words; empty where it does not."""
+        """Differences of a stored label from this code, in words; empty if there are none."""
         if label is None:
             return "computed before results named their code"
         parts = ["other source"] if label["source"] != self.source else []

@@ -56,7 +56,7 @@ class Store:
                 leftover.unlink(missing_ok=True)
 
     def state(self, cell: Cell, code: Code) -> State:
-        """Whether the cell's rows are there, intact, and computed by this code."""
+        """State of a cell: its rows are there or not, intact or not, computed by this code or another."""
         try:
             _, label = read_cell(self._path(cell, "parquet"))
         except (FileNotFoundError, CorruptError):

@@ -94,7 +94,7 @@ class Study:
         return self.seconds(params) if callable(self.seconds) else self.seconds
 
     def lacking(self) -> str:
-        """What to install before it can run, in words; empty when nothing."""
+        """Packages to install before it can run, in words; empty if none."""
         missing = [name for name in EXTRAS[self.extra] if find_spec(name) is None] if self.extra else []
         if not missing:
             return ""

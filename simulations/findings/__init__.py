@@ -1,4 +1,4 @@
-"""What the studies found: claims judged on stored results. A module lists its findings as FINDINGS."""
+"""Findings of the studies: claims judged on stored results. A module lists its findings as FINDINGS."""
 
 from __future__ import annotations
 

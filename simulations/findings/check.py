@@ -1,4 +1,4 @@
-"""Whether the page of claims is what its rows and its code say, and whether the rows are what the studies compute."""
+"""Checks that the page of claims is what its rows and its code say, and that the rows are what the studies compute."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAST_DIGITS = 1e-3  # relative to the largest entry of a column: other processor
 
 
 def faults(page: Path, evidence: Path) -> list[str]:
-    """What is wrong with a page, in words; empty where it says what its rows and its code give."""
+    """Faults of a page, in words; empty if it says what its rows and its code give."""
     text = page.read_text(encoding="utf-8")
     if between(text, DIGEST_MARKS) != digests(text, made_from(), evidence):
         return [f"{page.name} was edited, or its code or rows have changed: its digests differ"]

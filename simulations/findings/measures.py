@@ -108,7 +108,7 @@ def share(successes: Any, unit: str) -> Measured:
 
 
 def count(cases: Any, of: Any, unit: str) -> Measured:
-    """How many cases there are: a statement on all that were tried, and on no others."""
+    """Number of cases: a statement on all that were tried, and on no others."""
     number = float(np.sum(cases))
     return Measured(number, number, number, f"all {int(np.sum(of)):,} {unit}")
 

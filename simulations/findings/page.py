@@ -25,7 +25,7 @@ def write_page(path: Path, *, studies: str, formulas: str, made_from: str, evide
 
 
 def between(text: str, marks: tuple[str, str]) -> str:
-    """What stands between two marks, without the blank lines around it."""
+    """Text between two marks, without the blank lines around it."""
     begin, end = marks
     return text.split(begin)[1].split(end)[0].strip()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -53,7 +54,7 @@ def train(
     steps, (count, m) = optimizer.steps, subsets.shape
     state = steps.start(np.repeat(start.astype(dtype)[None], count, axis=0))
     length = len(optimizer.learning_rates)
-    places = repeat(np.arange(m), length)
+    places: Iterable[Array] = repeat(np.arange(m), length)
     if optimizer.batch_size is not None:  # the same places of every subset
         places = shuffled_epochs(m, size=optimizer.batch_size, steps=length, rng=rng)
     for t, chosen in enumerate(places):

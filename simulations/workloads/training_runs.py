@@ -11,6 +11,7 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from simulations.workloads.data import digits
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory import MLP, Objective, Optimizer, Query, Run, loss_query, train
 from trak_theory.trajectory.batches import shuffled_epochs
 from trak_theory.trajectory.networks import ActivationName
@@ -26,7 +27,7 @@ class Setting(Generic[Net]):
 
     network: Net
     held_out: Net
-    start: Array
+    start: Tensor
 
     @property
     def query(self) -> Query:
@@ -38,7 +39,7 @@ class Setting(Generic[Net]):
 
     def train(self, optimizer: Optimizer, *, size: int, steps: int, rng: Generator) -> Run:
         batches = shuffled_epochs(self.network.n, size=size, steps=steps, rng=rng)
-        return train(self.network, self.start, batches, optimizer)
+        return train(self.network, self.start, list(batches), optimizer)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from support.truth_in_60_digits import NoUniqueMinimiserError
 
 from trak_theory import GLM, leave_group_out
 from trak_theory.loo.certificates import certificate_for
-from trak_theory.loo.group_problems import certificate_without
+from trak_theory.loo.solving.group_problems import certificate_without
 
 GROUPS_OF_A_PROBLEM = 3
 

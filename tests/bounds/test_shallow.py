@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import event, given, settings, target
 from hypothesis import strategies as st
-from support.shallow_problems import CLASSES, SMOOTH, trained
+from support.networks.shallow_problems import CLASSES, SMOOTH, trained
 from support.shallow_truth import ACTIVATIONS, ShallowTruth
 from support.truth_in_60_digits import exactly
 

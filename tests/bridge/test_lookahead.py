@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.trajectories import small_network, start
+from support.networks.trajectories import small_network, start
 
 from trak_theory.trajectory import SGD, AdamW, select
 

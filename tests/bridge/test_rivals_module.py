@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="torch is an optional extra")
 
-from support.torch_problems import cnn, images, seeded  # noqa: E402
+from support.networks.torch_problems import cnn, images, seeded  # noqa: E402
 
 from simulations.benchmarks.__main__ import app  # noqa: E402
 from simulations.benchmarks.rivals import cases, command, networks  # noqa: E402

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is an optional extra")
 
 from scipy.special import softmax  # noqa: E402
-from support.torch_problems import CLASSES, N, cnn, images, mlp, seeded  # noqa: E402
+from support.networks.torch_problems import CLASSES, N, cnn, images, mlp, seeded  # noqa: E402
 from torch import nn  # noqa: E402
 
 from simulations.workloads.digits_mlp import everything, he_start, jacobian, margin_gradients, relu_network  # noqa: E402

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.trajectories import OPTIMIZERS, epochs, queries, small_network, small_run, start
+from support.networks.trajectories import OPTIMIZERS, epochs, queries, small_network, small_run, start
 
 from trak_theory.trajectory import attribute, forward, from_torch, retrain_without, train
 

@@ -206,6 +206,6 @@ def test_radii_that_forget_the_rounding_of(forgotten, monkeypatch):
         precision = working_precision(fit, rows)
         return replace(precision, **{name: 0.0 * getattr(precision, name) for name in forgotten})
 
-    monkeypatch.setattr("trak_theory.loo.evaluation.working_precision", forgetful)
+    monkeypatch.setattr("trak_theory.loo.solving.evaluation.working_precision", forgetful)
     verdicts = survey(np.random.default_rng(0), 4000, {"leave_one_out": exact_leave_one_out})
     assert sum(len(verdict.false) for verdict in verdicts.values()) >= 10

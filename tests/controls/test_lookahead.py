@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from support.trajectories import OPTIMIZERS, small_network, small_run
+from support.networks.trajectories import OPTIMIZERS, small_network, small_run
 
 from trak_theory.numerics.agreement import relative_error
 from trak_theory.trajectory import lookahead, loss_query

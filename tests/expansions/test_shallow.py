@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import rankdata
-from support.shallow_problems import teacher, trained
+from support.networks.shallow_problems import teacher, trained
 
 from trak_theory import agreement
 from trak_theory.shallow import TwoLayer, kernel_machine, leave_one_out, linearize, predict_linearisation_error

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.networks.random_networks import random_block, random_linearization
 from support.problems import seeds
-from support.random_networks import random_block, random_linearization
 
 from trak_theory import Linearization, influence
 from trak_theory.numerics.spectrum import spectrum

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import sympy as sp
+from support.networks.shallow_problems import CLASSES, SMOOTH, trained
 from support.oracles import refit
-from support.shallow_problems import CLASSES, SMOOTH, trained
 
 from trak_theory import GLM, agreement, influence, leave_one_out, newton
 from trak_theory.shallow import (

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.networks.random_networks import random_block
 from support.problems import LOSS_NAMES, random_glm, seeds
-from support.random_networks import random_block
 
 from trak_theory import GLM, Linearization
 from trak_theory.retraining import block_twin, membership, twin

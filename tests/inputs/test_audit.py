@@ -133,7 +133,7 @@ def test_a_failure_while_writing_leaves_an_earlier_report_alone(tmp_path, monkey
     def full(*_, **__):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("trak_theory.auditing.report._write_error_bars", full)
+    monkeypatch.setattr("trak_theory.auditing.reporting.report._write_error_bars", full)
     assert run(path, out, "--ridge", "1").exit_code == 2
     assert {entry.name: entry.read_bytes() for entry in out.iterdir()} == before
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.trajectories import OPTIMIZERS, small_network, start
+from support.networks.trajectories import OPTIMIZERS, small_network, start
 
 from trak_theory.trajectory import AdamW, Task, lookahead, loss_query, paired_gain, select, tune_horizon
 

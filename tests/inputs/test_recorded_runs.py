@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is an optional extra")
 
-from support.torch_problems import N, batches, images, loop, mlp, mlp_objective, seeded  # noqa: E402
+from support.networks.torch_problems import N, batches, images, loop, mlp, mlp_objective, seeded  # noqa: E402
 
 from trak_theory.torch_bridge import TorchObjective, UnsupportedError, cross_entropy  # noqa: E402
 from trak_theory.trajectory import attribute, loss_query, retrain_without  # noqa: E402

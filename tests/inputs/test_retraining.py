@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.networks.random_networks import random_block
 from support.problems import random_glm
-from support.random_networks import random_block
 
 from trak_theory.retraining import block_twin, compare, lds, membership, twin
 

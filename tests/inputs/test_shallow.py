@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.shallow_problems import teacher, trained
+from support.networks.shallow_problems import teacher, trained
 
 from trak_theory.errors import ConvergenceError
 from trak_theory.shallow import (

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is an optional extra")
 
-from support.torch_problems import batches, images, loop, mlp_objective, seeded  # noqa: E402
+from support.networks.torch_problems import batches, images, loop, mlp_objective, seeded  # noqa: E402
 from torch import nn  # noqa: E402
 
 from trak_theory.torch_bridge import (  # noqa: E402

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.trajectories import OPTIMIZERS, epochs, queries, small_glm, small_network, small_run, start
+from support.networks.trajectories import OPTIMIZERS, epochs, queries, small_glm, small_network, small_run, start
 
 from trak_theory.trajectory import (
     MLP,

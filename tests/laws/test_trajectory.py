@@ -11,7 +11,7 @@ from math import isqrt
 
 import numpy as np
 import pytest
-from support.trajectories import digits_run, epochs, queries, small_network, start
+from support.networks.trajectories import digits_run, epochs, queries, small_network, start
 
 from trak_theory.trajectory import AdamW, attribute, retrain_without, train
 from trak_theory.trajectory.sweep import reverse as sweep

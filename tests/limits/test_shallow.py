@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.shallow_problems import teacher
+from support.networks.shallow_problems import teacher
 
 from trak_theory import agreement
 from trak_theory.shallow import RandomFeatures, TwoLayer, kernel_machine, leave_one_out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.trajectories import queries, small_network, small_run, start
+from support.networks.trajectories import queries, small_network, small_run, start
 
 from trak_theory.trajectory import SGD, AdamW, attribute, retrain_without, train
 

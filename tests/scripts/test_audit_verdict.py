@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from trak_theory import projection_matrix, trak
 from trak_theory.auditing.audit import audit
-from trak_theory.auditing.recomputed import scores_of
+from trak_theory.auditing.checking.recomputed import scores_of
 from trak_theory.cli.main import app
 from trak_theory.projection.projected_features import ProjectedKernel
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.trajectories import digits_run
+from support.networks.trajectories import digits_run
 
 from simulations.engine.study import EXTRAS, find_study
 from simulations.workloads.torch_runs import ESTIMATORS, trajectory_rows

@@ -1,4 +1,4 @@
-"""What is wrong with scores, in words: alarms, rounding, zeros."""
+"""Findings about scores, in words: alarms, rounding, zeros."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy import ndarray as Array
 from scipy.optimize import minimize_scalar
 
-from trak_theory.auditing.alarms import ScoreCheck
+from trak_theory.auditing.checking.alarms import ScoreCheck
 from trak_theory.projection.kernel_law import KernelLaw
 
 ROUNDING = 5.0  # ε s_max/s_min of the projected Gram matrix: below it, Kendall ≥ .98 in all trials

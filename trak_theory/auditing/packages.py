@@ -1,4 +1,4 @@
-"""What the ridge of a released TRAK package means in the sum convention."""
+"""Ridges of released TRAK packages in the sum convention."""
 
 from __future__ import annotations
 

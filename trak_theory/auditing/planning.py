@@ -1,4 +1,4 @@
-"""Which k, how many projections and which ridge: the best predicted ranking for a budget."""
+"""Projected dimension, ensemble and ridge with the best predicted ranking for a budget."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
+from trak_theory.auditing.checking.recomputed import Recomputation, recompute, scores_of
 from trak_theory.auditing.findings import rounding_sentence, zero_scores
 from trak_theory.auditing.inputs import SINGLE, AuditData
 from trak_theory.auditing.measures import Row, kept_share
 from trak_theory.auditing.packages import Package
-from trak_theory.auditing.recomputed import Recomputation, recompute, scores_of
 from trak_theory.auditing.result import Audit
 from trak_theory.auditing.verdict import NOTABLE, Advice, decide
 from trak_theory.numerics.estimate import mean as mean_over

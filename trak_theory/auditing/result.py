@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from numpy import ndarray as Array
 
-from trak_theory.auditing.alarms import ScoreCheck
+from trak_theory.auditing.checking.alarms import ScoreCheck
+from trak_theory.auditing.checking.recomputed import Recomputation
 from trak_theory.auditing.measures import Row
-from trak_theory.auditing.recomputed import Recomputation
 from trak_theory.auditing.verdict import Advice, Verdict
 
 

@@ -21,7 +21,7 @@ SURE = 10.0  # standard errors of a recovered ridge: rounding common to all rows
 
 
 class Options(TypedDict, total=False):
-    """What a store does not hold; see `audit`."""
+    """Settings that a store does not hold; see `audit`."""
 
     k: int | None
     ensemble: int

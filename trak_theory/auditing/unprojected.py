@@ -9,7 +9,8 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from trak_theory.auditing.alarms import Calibration, ScoreCheck
+from trak_theory.auditing.checking.alarms import Calibration, ScoreCheck
+from trak_theory.auditing.checking.score_draws import drawn
 from trak_theory.auditing.findings import (
     alarm_clause,
     alarm_numbers,
@@ -32,7 +33,6 @@ from trak_theory.auditing.measures import (
 from trak_theory.auditing.packages import Package
 from trak_theory.auditing.planning import Plan, plan_against
 from trak_theory.auditing.result import Audit
-from trak_theory.auditing.score_draws import drawn
 from trak_theory.auditing.verdict import NOTABLE, Advice, decide
 from trak_theory.laws.conditional_rank_law import RandomScores, rank_law_of_scores
 from trak_theory.laws.rank_law import RankLaw

@@ -36,7 +36,7 @@ class Advice:
 
     @property
     def gain(self) -> float:
-        """What recomputing is predicted to add; without a present agreement, all of it."""
+        """Predicted gain of recomputing; without a present agreement, all of it."""
         return 0.0 if self.value is None or self.predicted is None else self.predicted - (self.present or 0.0)
 
 

@@ -53,8 +53,8 @@ def audit(
     from numpy.linalg import LinAlgError
 
     try:
-        from trak_theory.auditing.page import Made
-        from trak_theory.auditing.report import check_writable, write_report
+        from trak_theory.auditing.reporting.page import Made
+        from trak_theory.auditing.reporting.report import check_writable, write_report
         from trak_theory.auditing.stored import audit_store
         from trak_theory.auditing.stores import recognise
 

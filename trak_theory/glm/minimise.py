@@ -59,7 +59,7 @@ class Objective:
         return hessian_factor(self.features, self.curvature(outputs), self.ridge)
 
     def decrement_rounding(self, point: Point, factor: Array) -> float:
-        """What rounding leaves of ‖∇F‖_{H⁻¹}.
+        """Rounding error of ‖∇F‖_{H⁻¹}.
 
         ‖R δθ‖ for |δθ| ≤ ε|θ|, and eight units in the last place of the root sum of squares of the gradient's terms.
         """

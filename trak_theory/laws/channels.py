@@ -35,7 +35,7 @@ class Points:
 
 
 class Channel(ABC):
-    """How a label comes about: y | s. Subclass it, or use `Labels`, to bring your own."""
+    """Distribution of a label y given the signal s. Subclass it, or use `Labels`, to bring your own."""
 
     @abstractmethod
     def points(self, kappa: float, alpha: float, sigma: float, count: int) -> Points:

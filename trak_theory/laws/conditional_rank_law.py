@@ -1,4 +1,4 @@
-"""How well TRAK's ranking will agree with a reference, for a fitted model of any design, before any projection."""
+"""Predicted agreement of TRAK's ranking with a reference, for a fitted model of any design, before any projection."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ OTHER_DIMENSION = 1.25  # ratio of measured and declared p_e that is no chance
 
 @dataclass(frozen=True, eq=False)
 class RowPremises:
-    """What rows of the features say of the design.
+    """Premises of the laws, measured on rows of the features.
 
     dimension  p_e
     kurtosis   κ ≥ 3 of independent coordinates with the same fourth moment of cos

@@ -1,4 +1,4 @@
-"""How well TRAK's ranking will agree with exact leave-one-out influence, before anything is fitted."""
+"""Predicted agreement of TRAK's ranking with exact leave-one-out influence, before anything is fitted."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def rank_law_of(
 def _sharing(
     state: StateEvolution, kernel: KernelLimit, overlaps: Overlaps, density: float | None
 ) -> tuple[Sharing, Sharing]:
-    """What a row shares with its query, for truth against TRAK and for truth against the influence function."""
+    """Coordinates that a row shares with its query, for truth against TRAK and truth against the influence function."""
     if density is None:
         return NOTHING_SHARED, NOTHING_SHARED
     p = state.design.p

@@ -35,7 +35,7 @@ class TrainingPoints:
 
 @dataclass(frozen=True)
 class Moments:
-    """What the equations need of the points: ζ = nE[c²d/(1 + c²ηd)], nE[c²r²], and ζ_s, the pull of the signal."""
+    """Averages over the points: ζ = nE[c²d/(1 + c²ηd)], nE[c²r²], and ζ_s, the pull of the signal."""
 
     curvature: float
     noise: float

@@ -1,4 +1,4 @@
-"""What turns an evaluation of the leave-one-out problems, and a fit itself, into certified radii."""
+"""Certified radii from an evaluation of the leave-one-out problems, and of a fit itself."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy import ndarray as Array
 
 from trak_theory.glm.model import Fit
 from trak_theory.loo.bounds import chord_radius, newton_certificate, strong_convexity_radius
-from trak_theory.loo.evaluation import MOST_DOUBT, Evaluation, Evaluator, evaluator_of
 from trak_theory.loo.rounding import whitening_error
+from trak_theory.loo.solving.evaluation import MOST_DOUBT, Evaluation, Evaluator, evaluator_of
 from trak_theory.numerics.whitening import whiten
 
 
@@ -51,7 +51,7 @@ class Certificate(ABC):
 
     @property
     def exists(self) -> bool:
-        """Whether any point could be certified at all."""
+        """True if any point could be certified."""
         return True
 
     def influence(self, points: Array) -> Array:

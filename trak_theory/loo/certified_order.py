@@ -14,7 +14,7 @@ from trak_theory.numerics.estimate import Estimate, mean
 
 @dataclass(frozen=True, eq=False)
 class CertifiedOrder:
-    """What intervals prove about the order of the training points, each (q,), with means over queries (± s.e.).
+    """Pairs of training points whose order intervals prove, each (q,), with means over queries (± s.e.).
 
     proved    share of pairs of points whose intervals do not overlap, so that their true order is known
     kendall   lower bound on Kendall's τ_a (and τ_b, where it is positive) of the estimate with the truth

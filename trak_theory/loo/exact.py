@@ -13,12 +13,12 @@ from scipy.linalg import solve_triangular
 from trak_theory.errors import ConvergenceError, NoMinimiserError, RankDeficientError
 from trak_theory.glm.minimise import minimise
 from trak_theory.glm.model import Fit
-from trak_theory.loo.acceleration import Anderson
 from trak_theory.loo.certificates import Certificate, certificate_for
-from trak_theory.loo.group_problems import GroupProblems
-from trak_theory.loo.problems import LeaveOneOutProblems
 from trak_theory.loo.rounding import product_error, reduction_error
-from trak_theory.loo.search import certified_points
+from trak_theory.loo.solving.acceleration import Anderson
+from trak_theory.loo.solving.group_problems import GroupProblems
+from trak_theory.loo.solving.problems import LeaveOneOutProblems
+from trak_theory.loo.solving.search import certified_points
 from trak_theory.numerics.checks import query_array
 
 BLOCK = 256

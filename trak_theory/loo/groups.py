@@ -12,8 +12,8 @@ from scipy.linalg import solve_triangular
 from trak_theory.glm.model import Fit
 from trak_theory.loo.certificates import Certificate, certificate_for
 from trak_theory.loo.exact import CERTIFIED_STEPS, SHARP_STEPS, LeaveOneOut, refit, warm_up
-from trak_theory.loo.group_problems import certificate_without
-from trak_theory.loo.search import certified_points
+from trak_theory.loo.solving.group_problems import certificate_without
+from trak_theory.loo.solving.search import certified_points
 from trak_theory.numerics.checks import query_array
 
 MOST_GROUPS, MOST_NUMBERS = 256, 2**23  # of a block: groups, and numbers in its W

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from trak_theory.glm.model import Fit
 from trak_theory.loo.certificates import certificate_for
-from trak_theory.loo.search import certified_points
+from trak_theory.loo.solving.search import certified_points
 from trak_theory.numerics.checks import query_array
 
 BLOCK = 256
@@ -28,7 +28,7 @@ class Interval:
     unresolved: dict[int, str] = field(default_factory=dict)
 
     def contains(self, values: ArrayLike) -> Array:
-        """Whether each of `values` (n, q) lies inside; an infinite interval contains everything."""
+        """True where `values` (n, q) lie inside; an infinite interval contains everything."""
         with np.errstate(invalid="ignore"):
             return ~(np.abs(np.asarray(values, float) - self.center) > self.radius)
 

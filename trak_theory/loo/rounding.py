@@ -1,4 +1,4 @@
-"""What floating point can do to whitened rows and to a fit, as numbers that a certificate adds to its radius.
+"""Rounding of whitened rows and of a fit, as numbers that a certificate adds to its radius.
 
 Sums of k terms are allowed √k units in the last place of the sum of absolute values; triangular solves and QR four of
 the root sum of squares of what is multiplied, which does not grow with n or m; an evaluation of a loss four: several

@@ -16,8 +16,8 @@ from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 
 from trak_theory.glm.model import Fit
-from trak_theory.loo.group_problems import GroupProblems, group_problems
-from trak_theory.loo.problems import leave_one_out_problems
+from trak_theory.loo.solving.group_problems import GroupProblems, group_problems
+from trak_theory.loo.solving.problems import leave_one_out_problems
 from trak_theory.losses import LOSSES, PseudoHuber
 from trak_theory.numerics.checks import positive_count, query_array
 from trak_theory.numerics.whitening import whiten
@@ -61,13 +61,13 @@ def newton_expansion(
 
 
 def group_interaction(fit: Fit, groups: Sequence[ArrayLike], queries: ArrayLike, *, order: int = 2) -> Array:
-    """What a sum over single points misses of each group, (g, q): I_S − Σ_{i∈S} I_i by `newton_expansion`.
+    """Influence of each group that a sum over its points misses, (g, q): I_S − Σ_{i∈S} I_i by `newton_expansion`.
 
     Exact for the squared loss; its leading term is −Σ_{i≠j∈S} r_i K_ij d_j K_j* there (see
     `symbolic.leave_one_out_series`), and the error of order 2 falls as m^{−3} on data copied m times. Presence sign.
     """
     alone = np.unique(np.concatenate([np.asarray(group) for group in groups]))
-    singles = newton_expansion(fit, queries, order=order, groups=alone[:, None])
+    singles = newton_expansion(fit, queries, order=order, groups=list(alone[:, None]))
     sums = [singles[np.searchsorted(alone, np.asarray(group))].sum(0) for group in groups]
     return newton_expansion(fit, queries, order=order, groups=groups) - np.array(sums)
 

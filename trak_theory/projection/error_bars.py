@@ -1,4 +1,4 @@
-"""What a random projection does to a TRAK score: an implicit ridge, and an error bar."""
+"""Mean and standard error of a TRAK score over random projections: an implicit ridge, and an error bar."""
 
 from __future__ import annotations
 

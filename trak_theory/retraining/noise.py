@@ -1,4 +1,4 @@
-"""What no score can pass: the noise of training, and the part of an output that is no sum over points."""
+"""Ceilings of the LDS: the noise of training, and the part of an output that is no sum over points."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ INTERPOLATED = 0.01  # mean |residual| of a run that has nothing left to learn
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """How a network was trained on the mean loss of its points, θ ← θ − η_t v_t, v ← m v + ∇ + wd·θ.
+    """Training of a network on the mean loss of its points: θ ← θ − η_t v_t, v ← m v + ∇ + wd·θ.
 
     weight_decay wd    of the mean loss plus (wd/2)‖θ‖²
     learning_rates     η_t, one per step; or one number, with `steps` = T

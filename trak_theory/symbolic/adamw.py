@@ -19,7 +19,7 @@ FIRST_CORRECTION, SECOND_CORRECTION = 1 - beta1**t, 1 - beta2**t
 
 
 @cache
-def update() -> dict[str, Any]:
+def update() -> dict[str, sp.Expr]:
     """The new state (θ′, m′, v′), from the state, the batch gradient g and the settings."""
     first = beta1 * m + (1 - beta1) * g
     second = beta2 * v_t + (1 - beta2) * g**2
@@ -28,7 +28,7 @@ def update() -> dict[str, Any]:
 
 
 @cache
-def scaling() -> dict[str, Any]:
+def scaling() -> dict[str, sp.Expr]:
     """D = 1/(√v̂ + ε) and S = m̂/(2√v̂ (√v̂ + ε)²) with m̂, v̂ the corrected moments after the step (S = 0 at v̂ = 0)."""
     root = sp.sqrt(update()["v"] / SECOND_CORRECTION)
     return {"D": 1 / (root + eps), "S": update()["m"] / FIRST_CORRECTION / (2 * root * (root + eps) ** 2)}
@@ -49,7 +49,7 @@ def tangent() -> dict[tuple[str, str], Any]:
     """The tangent map in terms of D and S, entry by entry: what a sweep propagates."""
     D, S = scaling()["D"], scaling()["S"]
 
-    def moved(first: Any, second: Any) -> Any:
+    def moved(first: sp.Expr, second: sp.Expr) -> sp.Expr:
         return -lr * (D * first / FIRST_CORRECTION - S * second / SECOND_CORRECTION)
 
     return {
@@ -69,13 +69,13 @@ def tangent() -> dict[tuple[str, str], Any]:
 
 
 @cache
-def write_in() -> dict[str, Any]:
+def write_in() -> dict[str, sp.Expr]:
     """ξ²/2 · ∂²(new state)/∂g²: the second-order term when one sample adds ξ to the batch gradient."""
     return {new: sp.diff(value, g, 2) * xi**2 / 2 for new, value in update().items()}
 
 
 @cache
-def write_in_closed_form() -> dict[str, Any]:
+def write_in_closed_form() -> dict[str, sp.Expr]:
     """The same in D and S: θ gains the cross term of δm and δv, the curvature of D in v̂, and δv's own second order."""
     D, S = scaling()["D"], scaling()["S"]
     root = sp.sqrt(update()["v"] / SECOND_CORRECTION)

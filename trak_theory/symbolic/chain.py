@@ -40,7 +40,7 @@ GAPS = {
 
 
 @cache
-def downdated_inverse() -> tuple[Any, Any]:
+def downdated_inverse() -> tuple[sp.Expr, sp.Expr]:
     """H_{−i} and its Sherman–Morrison inverse H⁻¹ + d H⁻¹φφᵀH⁻¹/(1 − h), for a generic 2 × 2 Hessian."""
     a11, a12, a22, f1, f2 = sp.symbols("H_11 H_12 H_22 phi_1 phi_2", real=True)
     hessian, row = sp.Matrix([[a11, a12], [a12, a22]]), sp.Matrix([f1, f2])
@@ -50,12 +50,12 @@ def downdated_inverse() -> tuple[Any, Any]:
     return hessian - d * row * row.T, updated
 
 
-def least_squares_exact() -> Any:
+def least_squares_exact() -> sp.Expr:
     """−φ*ᵀH_{−i}⁻¹ φ r with Sherman–Morrison, before h = d v is used."""
     return -r * (c + d * c * v / (1 - d * v))
 
 
-def jackknife_least_squares(order: int) -> Any:
+def jackknife_least_squares(order: int) -> sp.Expr:
     """IJ-`order` for the squared loss, from the derived terms with D³ = D⁴ = 0, in r, h, c.
 
     In whitened coordinates along φ: θ_s = t_s H⁻¹φ, the point's own Hessian turns H⁻¹φ into h H⁻¹φ.
@@ -73,7 +73,7 @@ def jackknife_least_squares(order: int) -> Any:
     return sp.factor(total)
 
 
-def jackknife_geometric(order: Any = k) -> Any:
+def jackknife_geometric(order: sp.Expr = k) -> sp.Expr:
     """−r c (1 + h + … + h^{order−1}) in closed form."""
     return INFLUENCE * (1 - h**order) / (1 - h)
 

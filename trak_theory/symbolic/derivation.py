@@ -33,7 +33,7 @@ class Derivation:
     expressions: Mapping[str, Any] = field(repr=False)
 
 
-def equation(left: str, *right: Any) -> str:
+def equation(left: str, *right: sp.Expr) -> str:
     """`left = right = …` in LaTeX; sympy expressions are printed, strings are taken as LaTeX."""
     return " = ".join([left, *(side if isinstance(side, str) else sp.latex(side) for side in right)])
 

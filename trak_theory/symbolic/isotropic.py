@@ -21,12 +21,12 @@ CURVATURE_MEAN = {  # E[d^a/(1 + dη)^b] for ℓ″ = 1
 }
 
 
-def state_equation() -> Any:
+def state_equation() -> sp.Expr:
     """p = n E[ηd/(1+ηd)] + λη."""
     return sp.Eq(p, n * CURVATURE_MEAN["df"] + lamda * eta)
 
 
-def kernel_equations() -> tuple[Any, Any, Any]:
+def kernel_equations() -> tuple[sp.Expr, sp.Expr, sp.Expr]:
     """df = n e₂/(1+e₂),  p = df + γe₂,  μ = γ(1 − df/k)."""
     return sp.Eq(df, n * e2 / (1 + e2)), sp.Eq(p, df + gamma * e2), sp.Eq(mu, gamma * (1 - df / k))
 
@@ -53,7 +53,7 @@ def specialisation() -> dict[Any, Any]:
 
 
 @cache
-def squared_correlation() -> Any:
+def squared_correlation() -> sp.Expr:
     """ρ² = q₁₂²/(q₁₁ v₁), with everything inserted."""
     q = overlaps()
     value = (q12**2 / (q11 * v_J)).subs(v_J, q[v_J]).subs({letter: q[letter] for letter in (q11, q12, q22)})
@@ -61,13 +61,13 @@ def squared_correlation() -> Any:
 
 
 @cache
-def slope() -> Any:
+def slope() -> sp.Expr:
     """Slope of TRAK on the exact influence, q₁₂/(q₁₁(1+e₂))."""
     value = (q12 / (q11 * (1 + e2))).subs({letter: overlaps()[letter] for letter in (q11, q12)})
     return sp.factor(sp.simplify(value.subs(lamda, 0).subs(specialisation())))
 
 
-def slope_on_influence() -> Any:
+def slope_on_influence() -> sp.Expr:
     """Slope on the influence function, which is the exact influence times 1 − h = 1/(1 + η)."""
     return sp.factor(slope() * (1 + specialisation()[eta]))
 

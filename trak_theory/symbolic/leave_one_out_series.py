@@ -52,7 +52,7 @@ class Series:
     terms: tuple[tuple[Term, ...], ...]
 
 
-def _symbols(letter: str) -> list[Any]:
+def _symbols(letter: str) -> list[sp.Expr]:
     """The derivatives of one scalar function: F_0 … or G_0 …"""
     return [sp.Symbol(f"{letter}_{order}") for order in range(HIGHEST + 2)]
 
@@ -61,30 +61,30 @@ OBJECTIVE, POINT, OTHER_POINT = _symbols("F"), _symbols("G"), _symbols("G'")
 DIRECTIONS = [sp.Symbol(f"theta_{order}") for order in range(HIGHEST + 1)]
 
 
-def _gradient_along(derivatives: list[Any]) -> Any:
+def _gradient_along(derivatives: list[sp.Expr]) -> sp.Expr:
     """T′(θ(τ)) as a polynomial in τ, from the derivatives of T at θ̂."""
     change = sum(DIRECTIONS[s] * tau**s / sp.factorial(s) for s in range(1, HIGHEST + 1))
     return sum(derivatives[m + 1] * change**m / sp.factorial(m) for m in range(HIGHEST + 1))
 
 
 @cache
-def _orders(equation_in_tau: Callable[[], Any]) -> tuple[Any, ...]:
+def _orders(equation_in_tau: Callable[[], Any]) -> tuple[sp.Expr, ...]:
     """∂^s/∂τ^s of the optimality condition at τ = 0, for s = 1, 2, …"""
     polynomial = sp.Poly(sp.expand(equation_in_tau()), tau)
     return tuple(sp.expand(sp.factorial(s) * polynomial.coeff_monomial(tau**s)) for s in range(1, HIGHEST + 1))
 
 
-def weight_condition() -> Any:
+def weight_condition() -> sp.Expr:
     """∇F(θ) + τ ∇ℓ_i(θ) = 0: the objective with the weight 1 + τ on point i."""
     return _gradient_along(OBJECTIVE) + tau * _gradient_along(POINT)
 
 
-def gradient_condition() -> Any:
+def gradient_condition() -> sp.Expr:
     """∇F_{−i}(θ) + (1 + τ) ∇ℓ_i(θ̂) = 0: the objective without i, tilted so that θ̂ minimises it at τ = 0."""
     return _gradient_along(OBJECTIVE) + tau * POINT[1]
 
 
-def _terms(polynomial: Any, order: int) -> tuple[Term, ...]:
+def _terms(polynomial: sp.Expr, order: int) -> tuple[Term, ...]:
     """The monomials of one order as terms, without A θ_s itself."""
     generators = [*OBJECTIVE, *POINT, *DIRECTIONS]
     terms = []
@@ -114,7 +114,7 @@ def gradient_series() -> Series:
     return _series("newton", True, gradient_condition)
 
 
-def solved_in_one_dimension(condition: Callable[[], Any]) -> list[Any]:
+def solved_in_one_dimension(condition: Callable[[], Any]) -> list[sp.Expr]:
     """θ_1, θ_2, … in terms of F_2, F_3, … and G_1, G_2, … for p = 1."""
     solution: dict[Any, Any] = {}
     for order, value in enumerate(_orders(condition), start=1):
@@ -124,7 +124,7 @@ def solved_in_one_dimension(condition: Callable[[], Any]) -> list[Any]:
 
 
 @cache
-def interaction_in_one_dimension() -> Any:
+def interaction_in_one_dimension() -> sp.Expr:
     """θ_ij = ∂²θ/∂τ_i∂τ_j of the minimiser of F + τ_i ℓ_i + τ_j ℓ_j for p = 1, by implicit differentiation.
 
     In symbols F_m of the objective, G_m of ℓ_i and its copies G′_m of ℓ_j.
@@ -142,7 +142,7 @@ def interaction_in_one_dimension() -> Any:
     return sp.factor(known[alone["ij"]])
 
 
-def replication_order(condition: Callable[[], Any], order: int) -> Any:
+def replication_order(condition: Callable[[], Any], order: int) -> sp.Expr:
     """The power of m in θ_s when every point is copied m_c times and the ridge scaled by m_c: −s."""
     theta = solved_in_one_dimension(condition)[order - 1]
     replicated = theta.subs({symbol: copies * symbol for symbol in OBJECTIVE}, simultaneous=True)

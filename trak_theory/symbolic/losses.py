@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -22,14 +21,14 @@ class LossFormula:
     """A loss as it is defined, and (ℓ, ℓ′, ℓ″, ℓ‴, ℓ⁗) in stable form."""
 
     name: str
-    definition: Any
-    stable: tuple[Any, ...]
+    definition: sp.Expr
+    stable: tuple[sp.Expr, ...]
 
-    def derivative(self, order: int) -> Any:
+    def derivative(self, order: int) -> sp.Expr:
         """∂^order ℓ/∂f^order as sympy differentiates the definition: correct, and unstable."""
         return sp.diff(self.definition, f, order)
 
-    def self_concordance(self) -> Any:
+    def self_concordance(self) -> sp.Expr:
         """M₃ = sup_f |ℓ‴|/ℓ″, the largest of the limits and the stationary values; it does not depend on y."""
         ratio = sp.simplify(self.stable[3] / self.stable[2]).subs(y, 0)
         stationary = [ratio.subs(f, point) for point in sp.solve(sp.diff(ratio, f), f)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-import mpmath  # type: ignore[import-untyped]
+import mpmath
 import numpy as np
 import sympy as sp
 from numpy import ndarray as Array
@@ -29,10 +29,10 @@ class expit(sp.Function):
 
     nargs = 1
 
-    def fdiff(self, argindex: int = 1) -> Any:
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
         return expit(self.args[0]) * expit(-self.args[0])
 
-    def _latex(self, printer: Any, exp: Any = None) -> str:
+    def _latex(self, printer: Any, exp: sp.Expr = None) -> str:
         text = rf"\sigma\!\left({printer._print(self.args[0])}\right)"
         return text if exp is None else rf"{text}^{{{exp}}}"
 
@@ -53,14 +53,14 @@ class Letter:
     domain   the interval in which `verify` draws it
     """
 
-    symbol: Any
+    symbol: sp.Expr
     name: str
     shape: tuple[str, ...]
     meaning: str
     read: Reading | None = None
     domain: tuple[float, float] = (0.2, 2.0)
 
-    def as_columns(self, value: Any) -> Array:
+    def as_columns(self, value: sp.Expr) -> Array:
         """`value` with axes (n, q), so that letters of any shape combine; the axis j stays in front."""
         array = np.asarray(value, float)
         if self.shape[-1:] == ("n",):
@@ -189,13 +189,13 @@ LETTERS = _table(
 )
 
 
-def numeric(expression: Any) -> Callable[..., Any]:
+def numeric(expression: sp.Expr) -> Callable[..., Any]:
     """The numpy function of an expression, with the code names of its letters as keyword arguments."""
     return _numeric(sp.sympify(expression))
 
 
 @cache
-def _numeric(expression: Any) -> Callable[..., Any]:
+def _numeric(expression: sp.Expr) -> Callable[..., Any]:
     letters = letters_of(expression)
     renamed = {
         letter.symbol: sp.IndexedBase(letter.name) if letter.shape[:1] == ("j",) else sp.Symbol(letter.name)
@@ -204,7 +204,7 @@ def _numeric(expression: Any) -> Callable[..., Any]:
     return sp.lambdify(list(renamed.values()), expression.xreplace(renamed), NUMPY, cse=True)
 
 
-def letters_of(expression: Any) -> list[Letter]:
+def letters_of(expression: sp.Expr) -> list[Letter]:
     """The letters that an expression uses, in the order of the table."""
     labels = {base.label for base in expression.atoms(sp.IndexedBase)}
     free = {s for s in expression.free_symbols - labels if isinstance(s, sp.Symbol)}
@@ -215,7 +215,7 @@ def letters_of(expression: Any) -> list[Letter]:
     return [letter for symbol, letter in LETTERS.items() if symbol in symbols]
 
 
-def evaluate(expression: Any, lin: Linearization, **given: Any) -> Array:
+def evaluate(expression: sp.Expr, lin: Linearization, **given: sp.Expr) -> Array:
     """An expression in the letters of the table, evaluated on a linearisation: an array (n, q).
 
     Letters that a linearisation does not hold (the projected kernel `cross_projected`, say) are given by code name.
@@ -235,8 +235,8 @@ def evaluate(expression: Any, lin: Linearization, **given: Any) -> Array:
 
 
 def verify(
-    left: Any,
-    right: Any,
+    left: sp.Expr,
+    right: sp.Expr,
     *,
     domains: Mapping[Any, tuple[float, float]] | None = None,
     points: int = 6,

@@ -6,7 +6,6 @@ P (p, k) has entries N(0, 1/k). S is diagonal: a Gaussian P makes every other S 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import sympy as sp
 
@@ -14,18 +13,18 @@ from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
 from trak_theory.symbolic.notation import df, df2, gamma, k, mu, p
 
 
-def eigenvalues(count: int) -> list[Any]:
+def eigenvalues(count: int) -> list[sp.Expr]:
     """s_1 … s_p, the eigenvalues of S."""
     return list(sp.symbols(f"s_1:{count + 1}", positive=True))
 
 
 @cache
-def gaussian_sketch(rows: int, columns: int) -> Any:
+def gaussian_sketch(rows: int, columns: int) -> sp.Expr:
     """P with symbolic entries, to be averaged by `gaussian_expectation`."""
     return sp.Matrix(rows, columns, sp.symbols(f"P_1:{rows + 1}_1:{columns + 1}", real=True))
 
 
-def gaussian_expectation(polynomial: Any, sketch: Any) -> Any:
+def gaussian_expectation(polynomial: sp.Expr, sketch: sp.Expr) -> sp.Expr:
     """E of a polynomial in the entries of P, independent N(0, 1/k): E x^a = (a − 1)!! k^{−a/2} for even a, else 0."""
     columns = sketch.shape[1]
     total = sp.Integer(0)
@@ -40,13 +39,13 @@ ALONG, ACROSS = sp.symbols("phi_parallel phi_perp", real=True)  # φ* = ALONG e�
 
 
 @cache
-def sketch_moments(rows: int, columns: int) -> dict[str, Any]:
+def sketch_moments(rows: int, columns: int) -> dict[str, sp.Expr]:
     """Exact moments for one p ≥ 2 and k: the matrices E PPᵀ and E PPᵀSPPᵀ, and Var[φᵀPPᵀφ*] for φ = e₁."""
     sketch, spectrum = gaussian_sketch(rows, columns), sp.diag(*eigenvalues(rows))
     gram = sketch * sketch.T
     product_with_query = gram[0, 0] * ALONG + gram[0, 1] * ACROSS
 
-    def mean(value: Any) -> Any:
+    def mean(value: sp.Expr) -> sp.Expr:
         return gaussian_expectation(value, sketch)
 
     return {
@@ -56,23 +55,23 @@ def sketch_moments(rows: int, columns: int) -> dict[str, Any]:
     }
 
 
-def variance_general(columns: Any) -> Any:
+def variance_general(columns: sp.Expr) -> sp.Expr:
     """Var[φᵀPPᵀφ*] = (|φ|²|φ*|² + (φᵀφ*)²)/k for every p and k, for φ = e₁."""
     return (2 * ALONG**2 + ACROSS**2) / sp.sympify(columns)
 
 
-def second_moment_general(rows: int, columns: Any) -> Any:
+def second_moment_general(rows: int, columns: sp.Expr) -> sp.Expr:
     """E PPᵀSPPᵀ = (1 + 1/k) S + (tr S/k) I for every p and k."""
     spectrum = sp.diag(*eigenvalues(rows))
     return (1 + 1 / sp.sympify(columns)) * spectrum + spectrum.trace() / columns * sp.eye(rows)
 
 
-def degrees(spectrum: list[Any]) -> tuple[Any, Any]:
+def degrees(spectrum: list[sp.Expr]) -> tuple[sp.Expr, sp.Expr]:
     """df(γ) and df₂(γ)."""
     return sum(s / (s + gamma) for s in spectrum), sum((s / (s + gamma)) ** 2 for s in spectrum)
 
 
-def large_ridge_mean(rows: int) -> Any:
+def large_ridge_mean(rows: int) -> sp.Expr:
     """R₁₁ = 1/(s₁ + γ) in powers of 1/μ, to μ⁻², with γ(μ) from μ = γ(1 − df(γ)/k)."""
     spectrum = eigenvalues(rows)
     inverse = sp.Symbol("u", positive=True)  # 1/γ
@@ -81,7 +80,7 @@ def large_ridge_mean(rows: int) -> Any:
     return 1 / mu - sp.expand(slope + spectrum[0]) / mu**2
 
 
-def ridge_slope(rows: int) -> tuple[Any, Any]:
+def ridge_slope(rows: int) -> tuple[sp.Expr, sp.Expr]:
     """∂γ/∂s₁ at fixed μ, by implicit differentiation of μ = γ(1 − df/k), and its closed form γ²R₁₁²/(k − df₂)."""
     spectrum = eigenvalues(rows)
     effective, squared = degrees(spectrum)
@@ -91,7 +90,7 @@ def ridge_slope(rows: int) -> tuple[Any, Any]:
 
 
 @cache
-def isotropic_second_moments() -> tuple[Any, Any]:
+def isotropic_second_moments() -> tuple[sp.Expr, sp.Expr]:
     """A, B of E Π_ab Π_cd = A δ_ab δ_cd + B(δ_ac δ_bd + δ_ad δ_bc), Π the projector on k random dimensions of p.
 
     With S = I and μ = 0, K = Π. The two constraints tr Π = k and Π² = Π fix A and B.
@@ -103,7 +102,7 @@ def isotropic_second_moments() -> tuple[Any, Any]:
     return sp.factor(solution[A]), sp.factor(solution[B])
 
 
-def isotropic_variance_general() -> Any:
+def isotropic_variance_general() -> sp.Expr:
     """Var K₁₂ by the general formula, γ²R⁴/(k − df₂), for S = I and μ = 0: γ = p/k − 1."""
     ridge = p / k - 1
     kernel = 1 / (1 + ridge)
@@ -111,7 +110,7 @@ def isotropic_variance_general() -> Any:
 
 
 @cache
-def plane_mean() -> tuple[Any, Any]:
+def plane_mean() -> tuple[sp.Expr, sp.Expr]:
     """E K₁₁ for p = 2, k = 1, μ = 0: the integral over the direction of P, and R₁₁ by the general formula."""
     first, second = eigenvalues(2)
     slope = sp.Symbol("x", positive=True)  # tangent of the angle
@@ -121,14 +120,14 @@ def plane_mean() -> tuple[Any, Any]:
     return sp.simplify(exact), 1 / (first + ridge)
 
 
-def plane_square_moments() -> tuple[Any, Any]:
+def plane_square_moments() -> tuple[sp.Expr, sp.Expr]:
     """E K₁₁² and E K₁₂² for p = 2, k = 1, μ = 0, from ∂K/∂S: they are −∂E K₁₁/∂s₁ and −∂E K₁₁/∂s₂."""
     first, second = eigenvalues(2)
     mean = plane_mean()[1]
     return -sp.diff(mean, first), -sp.diff(mean, second)
 
 
-def plane_square_moments_general() -> tuple[Any, Any]:
+def plane_square_moments_general() -> tuple[sp.Expr, sp.Expr]:
     """The same by the general formula for E KΨK with Ψ = e₁e₁ᵀ and e₂e₂ᵀ."""
     spectrum = eigenvalues(2)
     ridge = sp.sqrt(spectrum[0] * spectrum[1])

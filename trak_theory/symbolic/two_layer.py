@@ -18,7 +18,7 @@ A_STEP, Z_STEP, SHARE = sp.symbols("delta_a delta_z s", real=True)
 
 
 @cache
-def unit_blocks() -> dict[str, Any]:
+def unit_blocks() -> dict[str, sp.Expr]:
     """Derivatives of one unit's output a σ(z), z = w x + b, in its own parameters; two units never mix.
 
     `x` stands for one coordinate of the input: ∂z/∂w = x, and (w, w′) gives x x′. The bias is an input of 1.
@@ -32,13 +32,13 @@ def unit_blocks() -> dict[str, Any]:
     return {name: _in_preactivation(block) for name, block in blocks.items()}
 
 
-def _in_preactivation(expression: Any) -> Any:
+def _in_preactivation(expression: sp.Expr) -> sp.Expr:
     """σ^{(m)} at w x + b, written as a derivative at z."""
     return expression.subs(b_w, z - w_in * x).doit()
 
 
 @cache
-def linearization_remainder() -> Any:
+def linearization_remainder() -> sp.Expr:
     """f(θ + Δ) − f(θ) − ∇fᵀΔ of one unit: z is linear in (w, b), so only δ_a and δ_z = δ_wᵀx + δ_b enter."""
     moved = (a_w + A_STEP) * SIGMA(z + Z_STEP)
     slope = sp.diff(SIGMA(z), z)
@@ -46,7 +46,7 @@ def linearization_remainder() -> Any:
 
 
 @cache
-def remainder_series() -> tuple[Any, Any]:
+def remainder_series() -> tuple[sp.Expr, sp.Expr]:
     """The terms of second and third order of the remainder, by a Taylor expansion along sΔ."""
     scaled = linearization_remainder().subs({A_STEP: SHARE * A_STEP, Z_STEP: SHARE * Z_STEP})
     return tuple(
@@ -54,7 +54,7 @@ def remainder_series() -> tuple[Any, Any]:
     )
 
 
-def with_activation(expression: Any, activation: Any) -> Any:
+def with_activation(expression: sp.Expr, activation: Any) -> sp.Expr:
     """The expression for a concrete σ, given as an expression in z."""
     return expression.subs(SIGMA, sp.Lambda(z, activation)).doit()
 

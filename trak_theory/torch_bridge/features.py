@@ -99,7 +99,7 @@ def linearize(
 
 
 class SoftmaxBlock(NamedTuple):
-    """What `restored_block_influence` asks for, in its order: ∂z_ic/∂θ (n, C, p), π (n, C), y (n,), queries (q, p)."""
+    """Arguments of `restored_block_influence`, in its order: ∂z_ic/∂θ (n, C, p), π (n, C), y (n,), queries (q, p)."""
 
     jacobian: Array
     probabilities: Array

@@ -64,7 +64,7 @@ def _agree(batch: list[Tensor], single: list[Tensor], tolerance: float) -> bool:
 
 
 def _first_agrees(batch: Tensor, single: Tensor, tolerance: float) -> bool:
-    """Whether the first sample's part of a batch's tensor is the lone sample's tensor; True where it cannot be told."""
+    """True if the first sample's part of a batch's tensor is the lone sample's tensor, or if that cannot be told."""
     if batch.ndim != single.ndim:
         return True
     axes = [axis for axis, (a, b) in enumerate(zip(batch.shape, single.shape, strict=True)) if a != b]

@@ -71,7 +71,7 @@ class FlatModule:
 
     @property
     def uses_own_parameters(self) -> bool:
-        """Whether the module now computes with its own parameters, not with those of a functional call."""
+        """True if the module now computes with its own parameters, not with those of a functional call."""
         name, value = next(iter(self.parameters.items()))
         owner, _, leaf = name.rpartition(".")
         return getattr(self.module.get_submodule(owner), leaf) is value

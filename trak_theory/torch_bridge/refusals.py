@@ -1,4 +1,4 @@
-"""What the torch bridge refuses, by name and with the fix."""
+"""Refusals of the torch bridge, by name and with the fix."""
 
 from __future__ import annotations
 

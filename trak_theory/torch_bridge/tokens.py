@@ -66,7 +66,7 @@ def causal_lm_objective(
 
 
 def _loss_shifts_labels(model: nn.Module) -> bool:
-    """Whether the Trainer counts labels from the second on, as it does for losses that it knows to shift them."""
+    """True if the Trainer counts labels from the second on, as it does for losses that it knows to shift them."""
     from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
     base: Any = getattr(model, "get_base_model", None)  # of a PEFT model

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention, Occurrences, Removal
 from trak_theory.trajectory.forward_mode import path_defects
 from trak_theory.trajectory.proxies import DAMPED, curvature_proxy, most_influential
@@ -45,7 +46,7 @@ class Attribution:
 
     @cached_property
     def per_step(self) -> PerStep:
-        """What each occurrence of a sample contributes; the sum over its steps is its influence on the whole run."""
+        """Contribution of each occurrence of a sample; the sum over its steps is its influence on the whole run."""
         return PerStep.of_contributions(self.contributions)
 
     @cached_property
@@ -74,7 +75,7 @@ class Attribution:
 
 def attribute(
     run: Run,
-    query: Any,
+    query: Tensor,
     *,
     estimator: Estimator = "frozen-push",
     removal: Removal = "keep",

@@ -1,12 +1,14 @@
-"""What "without sample i" means: the removal and the occurrences. Truth and estimate must agree on both."""
+"""Removal conventions, "without sample i": denominator and occurrences. Truth and estimate must agree on both."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from array_api_compat import array_namespace
 from numpy import ndarray as Array
+
+from trak_theory.numerics.tensor import Tensor
 
 Removal = Literal["keep", "renormalise"]
 Occurrences = Literal["all", "each"]
@@ -25,7 +27,7 @@ class Convention:
         one_of("removal", self.removal, get_args(Removal))
         one_of("occurrences", self.occurrences, get_args(Occurrences))
 
-    def gradient_perturbation(self, gradient: Any, samples: Any, weights: Any, total: float) -> Any:
+    def gradient_perturbation(self, gradient: Tensor, samples: Tensor, weights: Tensor, total: float) -> Tensor:
         """ξ_i (b, p): what the batch gradient (p,) changes by when sample i is removed.
 
         keep: −a ∇ℓ_i/A;   renormalise: a (g − ∇ℓ_i)/(A − a).   samples ∇ℓ_i (b, p); weights a (b,), what the sample
@@ -35,7 +37,7 @@ class Convention:
             return -(weights / total)[:, None] * samples
         return (weights / (total - weights))[:, None] * (gradient - samples)
 
-    def weights(self, kept: Any, weights: Any) -> Any:
+    def weights(self, kept: Tensor, weights: Tensor) -> Tensor:
         """Weights (…, B) in the mean of a batch of which `kept` (…, B), 1 or 0, are left; batch weights a (B,)."""
         xp = array_namespace(kept)
         left = kept * weights
@@ -50,6 +52,6 @@ class Convention:
             )
 
 
-def one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+def one_of(name: str, value: Tensor, allowed: tuple[Tensor, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
 from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention, Removal
 from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.query import as_numpy
@@ -31,7 +31,7 @@ def forward(
     removal: Removal = "keep",
     curvature: Curvature = "exact",
     damping: float = 1.0,
-) -> Any:
+) -> Tensor:
     """δθ_T (s, p) of removing each of `samples` (s,) at all its occurrences, in the estimator's approximation.
 
     Its influence on any query with gradient ∇f is −⟨∇f, δθ_T⟩, equal to the reverse sweep's. Cost: s directions in
@@ -43,7 +43,7 @@ def forward(
 
 
 def path_defects(run: Run, samples: ArrayLike, settings: Settings, convention: Convention) -> Array:
-    """How far each predicted path without a sample is from obeying the optimiser, (s,), in [0, ∞].
+    """Distance of each predicted path without a sample from one that obeys the optimiser, (s,), in [0, ∞].
 
         κ_i = √(Σ_t ‖Δu_t − (δ_{t+1} − δ_t)‖² / Σ_t ‖Δu_t‖²)
 
@@ -76,7 +76,7 @@ def path_defects(run: Run, samples: ArrayLike, settings: Settings, convention: C
     return np.where(np.isfinite(defects), defects, np.inf)
 
 
-def _gradient_without(run: Run, point: Displacement, samples: Array, convention: Convention) -> Any:
+def _gradient_without(run: Run, point: Displacement, samples: Array, convention: Convention) -> Tensor:
     """The gradient (s, p) of the batch without each sample at its displaced θ."""
     batch, moved = run.batches[point.t], point.change[0]
     kept, weights = (
@@ -102,7 +102,7 @@ class Displacement:
 
 
 def displacements(run: Run, samples: ArrayLike, settings: Settings, convention: Convention) -> Iterator[Displacement]:
-    """What removing each of `samples` (s,) does to x_0, …, x_T in the approximation of an estimate."""
+    """Changes of x_0, …, x_T when each of `samples` (s,) is removed, in the approximation of an estimate."""
     samples = np.atleast_1d(np.asarray(samples))
     change: State = tuple(zeros((len(samples), len(part)), part) for part in run.state(0))
     pending: dict[int, list[Change]] = defaultdict(list)  # t → what is to be added to δx_t
@@ -121,7 +121,7 @@ def displacements(run: Run, samples: ArrayLike, settings: Settings, convention: 
 def _entering(
     run: Run, here: Moment, t: int, samples: Array, settings: Settings, convention: Convention
 ) -> list[Change]:
-    """What removing the samples from the batch of step t adds to δx_{t+1}, δx_{t+2}, …."""
+    """Terms that removing the samples from the batch of step t adds to δx_{t+1}, δx_{t+2}, …."""
     in_batch = batch_weights(run.objective, run.batches[t])
     weights = np.array([in_batch[run.batches[t] == i].sum() for i in samples])
     convention.refuse_empty(t, run.batches[t], in_batch.sum() - weights.max(), "a sample")
@@ -136,7 +136,7 @@ def _entering(
     return changes
 
 
-def _squares(rows: Any) -> Array:
+def _squares(rows: Tensor) -> Array:
     return as_numpy(array_namespace(rows).sum(rows * rows, axis=-1))
 
 

@@ -13,6 +13,7 @@ from numpy import ndarray as Array
 
 from trak_theory.numerics.agreement import agreement
 from trak_theory.numerics.checks import positive_count
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.attributions import estimate
 from trak_theory.trajectory.query import as_query
 from trak_theory.trajectory.run import Run, astype, held
@@ -63,7 +64,7 @@ class ErrorLevels:
 
 
 def error_levels(
-    truth: Truth, query: Any, *, horizon: int = 0, precision: str = "float32", every: int = 10
+    truth: Truth, query: Tensor, *, horizon: int = 0, precision: str = "float32", every: int = 10
 ) -> ErrorLevels:
     """Climb down from retraining to the cheapest trajectory attribution of the truth's groups, in its convention.
 

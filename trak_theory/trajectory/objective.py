@@ -1,15 +1,16 @@
-"""What a trajectory needs to know about a model: per-sample losses and their derivatives in a flat θ."""
+"""Objectives: per-sample losses and their derivatives in a flat θ."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.losses import Loss
+from trak_theory.numerics.tensor import Tensor
 
 
 class Objective(Protocol):
@@ -28,23 +29,23 @@ class Objective(Protocol):
     @property
     def p(self) -> int: ...
 
-    def loss(self, theta: Any, batch: Array) -> Any:
+    def loss(self, theta: Tensor, batch: Array) -> Tensor:
         """θ (…, p) ↦ ℓ (…, B)."""
         ...
 
-    def gradient(self, theta: Any, batch: Array, weights: Any) -> Any:
+    def gradient(self, theta: Tensor, batch: Array, weights: Tensor) -> Tensor:
         """θ (…, p), w (…, B) ↦ Σ w_i ∇ℓ_i (…, p)."""
         ...
 
-    def sample_gradients(self, theta: Any, batch: Array) -> Any:
+    def sample_gradients(self, theta: Tensor, batch: Array) -> Tensor:
         """θ (p,) ↦ ∇ℓ_i (B, p)."""
         ...
 
-    def hvp(self, theta: Any, batch: Array, weights: Any, directions: Any) -> Any:
+    def hvp(self, theta: Tensor, batch: Array, weights: Tensor, directions: Tensor) -> Tensor:
         """θ (p,), V (q, p) ↦ Σ w_i ∇²ℓ_i V (q, p)."""
         ...
 
-    def ggn(self, theta: Any, batch: Array, weights: Any, directions: Any) -> Any: ...
+    def ggn(self, theta: Tensor, batch: Array, weights: Tensor, directions: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)

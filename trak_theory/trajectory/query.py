@@ -1,4 +1,4 @@
-"""What is read off the end of a run: a function of θ_T and its gradient."""
+"""Queries: a function of the final parameters θ_T, and its gradient."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from array_api_compat import array_namespace, device, to_device
 from numpy import ndarray as Array
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.objective import Objective
 
 
@@ -20,11 +21,11 @@ class Query:
     value: Callable[[Any], Any]
     gradient: Callable[[Any], Any]
 
-    def read(self, theta: Any) -> Array:
+    def read(self, theta: Tensor) -> Array:
         """f(θ) as (q,) in float64."""
         return np.atleast_1d(as_numpy(self.value(theta)))
 
-    def slope(self, theta: Any) -> Any:
+    def slope(self, theta: Tensor) -> Tensor:
         """∂f/∂θ as (q, p)."""
         gradient = self.gradient(theta)
         gradient = gradient[None, :] if gradient.ndim == 1 else gradient
@@ -33,7 +34,7 @@ class Query:
         return gradient
 
 
-def as_query(query: Any, theta: Any) -> Query:
+def as_query(query: Tensor, theta: Tensor) -> Query:
     """The Query itself, or queryᵀθ for an array (p,) or (p, q)."""
     if isinstance(query, Query):
         return query
@@ -47,17 +48,17 @@ def as_query(query: Any, theta: Any) -> Query:
     return Query(lambda at: at @ columns, lambda at: columns.T)
 
 
-def loss_query(objective: Objective, batch: Any, *, mean: bool = False) -> Query:
+def loss_query(objective: Objective, batch: Tensor, *, mean: bool = False) -> Query:
     """The losses of the samples `batch` of an objective, one query each, or their mean, all weighing the same."""
     batch = np.asarray(batch)
     if not mean:
         return Query(lambda theta: objective.loss(theta, batch), lambda theta: objective.sample_gradients(theta, batch))
 
-    def average(theta: Any) -> Any:
+    def average(theta: Tensor) -> Tensor:
         values = objective.loss(theta, batch)
         return array_namespace(values).mean(values, axis=-1)
 
-    def slope(theta: Any) -> Any:
+    def slope(theta: Tensor) -> Tensor:
         xp = array_namespace(theta)
         share = xp.full((len(batch),), 1.0 / len(batch), dtype=theta.real.dtype, device=device(theta))
         return objective.gradient(theta, batch, share)
@@ -65,7 +66,7 @@ def loss_query(objective: Objective, batch: Any, *, mean: bool = False) -> Query
     return Query(average, slope)
 
 
-def as_numpy(array: Any) -> Array:
+def as_numpy(array: Tensor) -> Array:
     """Any array as float64 numpy on the host."""
     if not isinstance(array, (np.ndarray, float, int)):
         array = to_device(array, "cpu")

@@ -16,6 +16,7 @@ from numpy import ndarray as Array
 
 from trak_theory.errors import UnsupportedError
 from trak_theory.numerics.checks import positive_count
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.objective import Objective
 from trak_theory.trajectory.optimizer.recipes import Optimizer
 from trak_theory.trajectory.optimizer.steps import State, StepMap
@@ -48,25 +49,25 @@ class Run:
         return len(self.batches)
 
     @property
-    def final(self) -> Any:
+    def final(self) -> Tensor:
         return self.states.get(self.steps)[0]
 
     def state(self, t: int) -> State:
         return self.states.get(t)[: 1 + self.optimizer.slots]
 
     def age(self, t: int) -> int:
-        """How many steps the optimiser had taken before step t."""
+        """Number of steps that the optimiser had taken before step t."""
         return t
 
     def step(self, t: int) -> StepMap:
         """The map F_t."""
         return self.optimizer.at(self.age(t), self.final)
 
-    def weights(self, t: int) -> Any:
+    def weights(self, t: int) -> Tensor:
         """a_i/Σ_{j∈B_t} a_j for each sample of the batch, (B,)."""
         return mean_weights(self.objective, self.final, self.batches[t])
 
-    def gradient(self, t: int) -> Any:
+    def gradient(self, t: int) -> Tensor:
         """g_t (p,)."""
         return self.objective.gradient(self.state(t)[0], self.batches[t], self.weights(t))
 
@@ -82,7 +83,7 @@ class Run:
                 "differentiate another model than the one that was trained; restore them, or record the run again"
             )
 
-    def occurrences(self, samples: Any) -> Array:
+    def occurrences(self, samples: Tensor) -> Array:
         """The steps (in order) whose batch holds some of `samples`."""
         every_sample, its_step = self._flat
         return np.unique(its_step[np.isin(every_sample, samples)])
@@ -95,8 +96,8 @@ class Run:
 
 def train(
     objective: Objective,
-    theta0: Any,
-    batches: Sequence[Any],
+    theta0: Tensor,
+    batches: Sequence[Tensor],
     optimizer: Optimizer,
     *,
     every: int | None = None,
@@ -122,7 +123,9 @@ def advance(objective: Objective, batch: Array, optimizer: Optimizer, t: int, st
     return take_step(objective, batch, optimizer, t, state, mean_gradient(objective, state[0], batch))
 
 
-def take_step(objective: Objective, batch: Array, optimizer: Optimizer, t: int, state: State, gradient: Any) -> State:
+def take_step(
+    objective: Objective, batch: Array, optimizer: Optimizer, t: int, state: State, gradient: Tensor
+) -> State:
     """`advance` with the batch gradient at hand."""
     theta = state[0]
     after = optimizer.at(t, theta)(state, gradient)
@@ -137,12 +140,12 @@ def take_step(objective: Objective, batch: Array, optimizer: Optimizer, t: int, 
     return after
 
 
-def mean_gradient(objective: Objective, theta: Any, batch: Array) -> Any:
+def mean_gradient(objective: Objective, theta: Tensor, batch: Array) -> Tensor:
     """Σ_{i∈B} a_i ∇ℓ_i(θ)/Σ_{i∈B} a_i (p,)."""
     return objective.gradient(theta, batch, mean_weights(objective, theta, batch))
 
 
-def mean_weights(objective: Objective, theta: Any, batch: Array) -> Any:
+def mean_weights(objective: Objective, theta: Tensor, batch: Array) -> Tensor:
     """a_i/Σ_{j∈B} a_j (B,) in θ's namespace and dtype."""
     weights = batch_weights(objective, batch)
     return array_namespace(theta).asarray(weights / weights.sum(), dtype=theta.real.dtype, device=device(theta))
@@ -242,7 +245,7 @@ def _own_folder(directory: Path) -> Path:
     return Path(mkdtemp(prefix="run-", dir=directory))
 
 
-def _check_replay(first: int, end: int, start: Any, replayed: Any, kept: Any) -> None:
+def _check_replay(first: int, end: int, start: Tensor, replayed: Tensor, kept: Tensor) -> None:
     xp = array_namespace(kept)
     eps = float(xp.finfo(kept.dtype).eps)
     length, off, size = (float(xp.linalg.vector_norm(part)) for part in (kept - start, replayed - kept, kept))
@@ -292,7 +295,7 @@ def as_sgd(run: Run) -> Run:
     return replace(run, optimizer=run.optimizer.plain())
 
 
-def check_batches(batches: Sequence[Any], n: int) -> tuple[Array, ...]:
+def check_batches(batches: Sequence[Tensor], n: int) -> tuple[Array, ...]:
     """The batches as integer arrays; refuses empty ones and samples that do not exist."""
     checked = []
     for t, batch in enumerate(batches):
@@ -310,7 +313,7 @@ def check_batches(batches: Sequence[Any], n: int) -> tuple[Array, ...]:
     return tuple(checked)
 
 
-def check_start(objective: Objective, theta0: Any) -> Any:
+def check_start(objective: Objective, theta0: Tensor) -> Tensor:
     """A copy of θ_0 (p,) in floating point; refuses another shape and non-finite entries."""
     theta = theta0 if is_array_api_obj(theta0) else np.asarray(theta0)
     if tuple(theta.shape) != (objective.p,):

@@ -13,6 +13,7 @@ from array_api_compat import array_namespace, device, to_device
 from numpy import ndarray as Array
 
 from trak_theory.numerics.agreement import Agreement, agreement
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.attributions import Attribution
 from trak_theory.trajectory.convention import Convention, Occurrences, Removal
 from trak_theory.trajectory.optimizer.steps import State
@@ -33,13 +34,13 @@ class Truth:
     convention       removal and occurrences, which an estimate must share to be compared
     """
 
-    final: Any
+    final: Tensor
     groups: tuple[Array, ...]
     steps: Array | None
     convention: Convention
     run: Run = field(repr=False)
 
-    def influence(self, query: Any) -> Array:
+    def influence(self, query: Tensor) -> Array:
         """f(θ_T) − f(θ_T without the group), (g, q): the presence sign."""
         query = as_query(query, self.run.final)
         return query.read(self.run.final) - np.stack([query.read(theta) for theta in self.final])
@@ -102,7 +103,7 @@ def retrain_without(
     return Truth(final, tuple(job.samples for job in jobs), steps, convention, run)
 
 
-def _finals(run: Run, jobs: list[_Job], convention: Convention, cache: _Cache | None) -> Any:
+def _finals(run: Run, jobs: list[_Job], convention: Convention, cache: _Cache | None) -> Tensor:
     theta = run.final
     found: dict[int, Any] = {k: theta for k, job in enumerate(jobs) if job.steps.size == 0}
     if cache is not None:
@@ -119,7 +120,7 @@ def _finals(run: Run, jobs: list[_Job], convention: Convention, cache: _Cache | 
     return xp.stack([found[k] for k in range(len(jobs))]) if jobs else xp.zeros((0, theta.shape[0]))
 
 
-def _retrain(run: Run, jobs: list[_Job], convention: Convention) -> Any:
+def _retrain(run: Run, jobs: list[_Job], convention: Convention) -> Tensor:
     """θ_T (m, p) of jobs sorted by their first step; each joins the block at that step."""
     xp = array_namespace(run.final)
     starts = np.array([job.steps[0] for job in jobs])
@@ -152,7 +153,7 @@ def _retrain(run: Run, jobs: list[_Job], convention: Convention) -> Any:
     return state[0]
 
 
-def _join(a: Any, b: Any) -> Any:
+def _join(a: Tensor, b: Tensor) -> Tensor:
     return array_namespace(a).concat([a, b], axis=0)
 
 
@@ -182,21 +183,21 @@ class _Cache:
     def _file(self, job: _Job) -> Path:
         return self.folder / f"{_digest(job.samples, job.steps)[:24]}.npy"
 
-    def get(self, job: _Job) -> Any | None:
+    def get(self, job: _Job) -> Tensor | None:
         if not self._file(job).exists():
             return None
         return array_namespace(self.like).asarray(np.load(self._file(job)), device=device(self.like))
 
-    def put(self, job: _Job, theta: Any) -> None:
+    def put(self, job: _Job, theta: Tensor) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self._file(job).with_suffix(".part.npy")
         np.save(part, np.asarray(to_device(theta, "cpu")))
         part.replace(self._file(job))
 
 
-def _content(run: Run) -> list[Any]:
+def _content(run: Run) -> list[Tensor]:
     """Everything that a retraining depends on: both ends of the run, its batches and every step's numbers."""
-    parts: list[Any] = [*run.state(0), *run.state(run.steps), *run.batches]
+    parts: list[Tensor] = [*run.state(0), *run.state(run.steps), *run.batches]
     parts += [part for part in (getattr(run.objective, "batch_weights", None),) if part is not None]
     for t in range(run.steps):
         step = run.step(t)
@@ -204,7 +205,7 @@ def _content(run: Run) -> list[Any]:
     return parts
 
 
-def _digest(*parts: Any) -> str:
+def _digest(*parts: Tensor) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if hasattr(part, "shape"):

@@ -1,4 +1,4 @@
-"""Whether to trust an attribution of a run: verdict and bound, free or with a few retrainings. Source: ours.
+"""Verdict on an attribution of a run, and its error bound, free or with a few retrainings. Source: ours.
 
 All thresholds stand in THRESHOLDS. They were chosen on 186 runs of eight families (of `CALIBRATED` in the study
 `proxy`, which measures them on others): softmax regression, tanh, GELU and ReLU networks, a CNN, matrix
@@ -26,7 +26,7 @@ Label = Literal["trust", "ranks only", "do not trust", "retrain a few to tell"]
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What separates the labels.
+    """Thresholds between the labels.
 
     spearman, error, ranks    deserves trust: Spearman ≥ .95 and relative error ≤ .35; ranks only: Spearman ≥ .8
     defect                    κ up to which a run is called, in this order: trust, undecided, ranks only, undecided;
@@ -51,7 +51,7 @@ SPREAD = 0.5  # the share of the draw of an audit that goes by size; the rest is
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an attribution of a run is good for.
+    """Verdict on an attribution of a run, with the numbers it rests on.
 
     label            trust: Spearman ≥ .95 and relative error ≤ .35 expected; ranks only: Spearman ≥ .8; do not trust;
                      retrain a few to tell: what is known for free does not decide, pass `audit`
@@ -78,7 +78,7 @@ def deserved(spearman: float, relative_error: float) -> Label:
 def verdict(
     attribution: Attribution, *, audit: int = 0, rng: Generator | None = None, cache: Path | str | None = None
 ) -> Verdict:
-    """Whether to trust a two-step or frozen-push attribution, its ranks, or neither.
+    """Verdict on a two-step or frozen-push attribution: trust it, its ranks, or neither.
 
     Without retraining (audit = 0) thresholds on κ decide, and it may answer "retrain a few to tell". `audit` retrains
     without that many samples, half of the draw by size and half uniform, and always decides; `cache` as in

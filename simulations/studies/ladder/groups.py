@@ -1,4 +1,4 @@
-"""How the errors of group Newton and of summed influence grow with the group, the points and the dimension."""
+"""Growth of the errors of group Newton and of summed influence with the group, the points and the dimension."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each approximation between a retraining and a released TRAK score costs in LDS, on digits networks."""
+"""Price in LDS of each approximation between a retraining and a released TRAK score, on digits networks."""
 
 from __future__ import annotations
 

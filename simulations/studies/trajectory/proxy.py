@@ -1,4 +1,4 @@
-"""How well a trajectory attribution knows its own error: proxies, bound and verdict, free and with retrainings."""
+"""Accuracy of a trajectory attribution's own error estimates: proxies, bound and verdict, free and with retrainings."""
 
 from __future__ import annotations
 

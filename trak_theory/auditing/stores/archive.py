@@ -64,7 +64,7 @@ def _member(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Arr
 
 
 def _start_of(path: Path, entry: zipfile.ZipInfo) -> int:
-    """Where a stored member's bytes begin: its local header has its own lengths of name and extra field."""
+    """Offset of a stored member's bytes: its local header has its own lengths of name and extra field."""
     with path.open("rb") as raw:
         raw.seek(entry.header_offset)
         header = raw.read(LOCAL_HEADER)

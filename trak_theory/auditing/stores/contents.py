@@ -1,4 +1,4 @@
-"""What a package left on disk: projected gradients, residuals, scores, and what it did not write down."""
+"""Contents of a package's store: projected gradients, residuals, scores, and the settings it did not write down."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def mean_residual(members: Sequence[Member]) -> Array | None:
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """What PATH holds, in one sign and one unit whatever the package's own.
+    """Contents of PATH in one sign and one unit, whatever the package's own.
 
     package, version   version as the store states it, None where it does not
     method             trak, influence, or dot product (no Hessian)

@@ -1,4 +1,4 @@
-"""Which package wrote PATH, decided by the files that are there."""
+"""Recognition of the package that wrote PATH, by the files that are there."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trak_theory.auditing.stores import bergson, dattri, kronfluence, logix, own, traker
+from trak_theory.auditing.stores import own
 from trak_theory.auditing.stores.contents import Store
 from trak_theory.auditing.stores.files import reading
+from trak_theory.auditing.stores.packages import bergson, dattri, kronfluence, logix, traker
 from trak_theory.errors import StoreError
 
 PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".joblib", ".meta"})  # .pt and .meta: dattri-llm's
@@ -17,7 +18,7 @@ EXPORT = "dattri-llm and torch.save write them; save the arrays with numpy.savez
 
 @dataclass(frozen=True)
 class Reader:
-    """How one package's stores are known and read."""
+    """Reader of one package's stores, and the files it is known by."""
 
     package: str
     matches: Callable[[Path], bool]
@@ -36,7 +37,7 @@ READERS = (
 
 
 def recognise(path: Path | str, *, scores: str | None = None) -> Store:
-    """What PATH holds: a store of traker, bergson, kronfluence, dattri or LogIX, or of this project.
+    """The store at PATH: of traker, bergson, kronfluence, dattri or LogIX, or of this project.
 
     path    a folder or a file; nothing in it is unpickled or changed, large arrays are memory-mapped
     scores  name of one set of scores, where a store holds several: traker's experiment, kronfluence's scores_<name>

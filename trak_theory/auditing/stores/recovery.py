@@ -1,4 +1,4 @@
-"""What the redundancy of a store tells: the ridge that was not written down, and whether its files belong together."""
+"""Settings recovered from the redundancy of a store: the ridge that was not written down, files that do not match."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class TrajectoryCallback(TrainerCallback):
         self._stop()
 
     def run(self) -> Run:
-        """What was recorded, once training is over."""
+        """The recorded run, once training is over."""
         if self._recorder is None:
             raise ValueError("nothing was recorded: give the callback to a Trainer and call its train()")
         return self._recorder.run()
@@ -153,7 +153,7 @@ def _check_passes(args: Any, module: nn.Module, objective: TorchObjective) -> No
 
 
 def _divides_by_items(module: nn.Module) -> bool:
-    """Whether the Trainer divides by the number of items of a step's passes, as for a forward with **kwargs."""
+    """True if the Trainer divides by the number of items of a step's passes, as for a forward with **kwargs."""
     base: Any = getattr(module, "get_base_model", None)  # of a PEFT model
     inner = module if base is None else base()
     if hasattr(inner, "accepts_loss_kwargs"):

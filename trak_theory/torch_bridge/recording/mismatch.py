@@ -1,4 +1,4 @@
-"""What a loop did, where its gradient is not the mean gradient of the samples that it named."""
+"""Likely cause of a gradient that is not the mean gradient of the samples that a loop named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What torch.optim did at every step, as an optimiser of the trajectory code."""
+"""Steps of torch.optim as optimisers of the trajectory code."""
 
 from __future__ import annotations
 

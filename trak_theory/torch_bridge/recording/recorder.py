@@ -105,7 +105,7 @@ class TrajectoryRecorder:
         self._seen += check_batches([array], self.objective.n)
 
     def run(self) -> Run:
-        """What was recorded, once training is over; ends the recording."""
+        """The recorded run, once training is over; ends the recording."""
         if not self._batches:
             raise ValueError("no step was recorded: the optimiser has not stepped since the recorder was made")
         self.close()

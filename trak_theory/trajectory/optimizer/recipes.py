@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from array_api_compat import array_namespace, device
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.optimizer.steps import AdamStep, SGDStep, State, StepMap
 
 Group = tuple[Any, Mapping[str, Any]]
@@ -17,7 +18,7 @@ Group = tuple[Any, Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(ABC):
-    """What all optimisers share.
+    """Settings that all optimisers share.
 
     weight_decay λ       SGD and Adam add λθ to the gradient, AdamW multiplies θ by 1 − ηλ
     groups               pairs (coordinates, {name: value}): a slice or index array of the flat θ and what differs there
@@ -47,7 +48,7 @@ class Optimizer(ABC):
     def _own(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.per_group}
 
-    def _check(self, name: str, value: Any, place: str) -> None:
+    def _check(self, name: str, value: Tensor, place: str) -> None:
         values = value if name == "betas" else (value,)
         upper = 1.0 if name == "betas" else np.inf
         if not all(0 <= float(entry) < upper for entry in values):
@@ -60,7 +61,7 @@ class Optimizer(ABC):
         """The number of arrays that the state holds beside θ."""
 
     @abstractmethod
-    def at(self, t: int, theta: Any) -> StepMap:
+    def at(self, t: int, theta: Tensor) -> StepMap:
         """The map of step t = 0, 1, … with its numbers in θ's dtype, namespace and device."""
 
     def rate(self, t: int) -> float:
@@ -73,7 +74,7 @@ class Optimizer(ABC):
             raise ValueError(f"the schedule has {len(self.schedule)} values and was asked for step {t}")
         return float(self.schedule[t])
 
-    def start(self, theta: Any) -> State:
+    def start(self, theta: Tensor) -> State:
         """The state before the first step: θ and empty slots."""
         zero = array_namespace(theta).zeros_like(theta)
         return (theta, *(zero,) * self.slots)
@@ -83,7 +84,7 @@ class Optimizer(ABC):
         groups = [(where, {"lr": settings["lr"]}) for where, settings in self.groups if "lr" in settings]
         return SGD(self._own()["lr"], groups=groups, schedule=self.schedule)
 
-    def _spread(self, theta: Any, number: Callable[[Mapping[str, Any]], float]) -> Any:
+    def _spread(self, theta: Tensor, number: Callable[[Mapping[str, Any]], float]) -> Tensor:
         """A number made of a group's settings: one for all coordinates, or (p,) where groups differ."""
         own = self._own()
         common = float(number(own))
@@ -95,7 +96,7 @@ class Optimizer(ABC):
             spread[where] = value
         return array_namespace(theta).asarray(spread, dtype=theta.real.dtype, device=device(theta))
 
-    def _shared(self, t: int, theta: Any) -> dict[str, Any]:
+    def _shared(self, t: int, theta: Tensor) -> dict[str, Any]:
         rate = self.rate(t)
         return {
             "lr": self._spread(theta, lambda own: rate * own["lr"]),
@@ -128,7 +129,7 @@ class SGD(Optimizer):
         used = self.momentum or any(settings.get("momentum") for _, settings in self.groups)
         return 1 if used else 0
 
-    def at(self, t: int, theta: Any) -> SGDStep:
+    def at(self, t: int, theta: Tensor) -> SGDStep:
         if not self.slots:
             return SGDStep(**self._shared(t, theta))
         damped = t > 0  # torch's first buffer is the gradient itself
@@ -158,7 +159,7 @@ class Adam(Optimizer):
     def slots(self) -> int:
         return 3 if self.amsgrad else 2
 
-    def at(self, t: int, theta: Any) -> AdamStep:
+    def at(self, t: int, theta: Tensor) -> AdamStep:
         return AdamStep(
             **self._shared(t, theta),
             beta1=self._spread(theta, lambda own: own["betas"][0]),

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from array_api_compat import array_namespace
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.sweep.blocks import blocks, in_blocks, rows_of, squared_norm
 
-State = tuple[Any, ...]
+State = tuple[Tensor, ...]
 
 CLIP_MARGIN = 1e-6  # torch.nn.utils.clip_grad_norm_ divides by ‖g‖ + 1e-6
 
@@ -30,11 +31,11 @@ class StepMap(ABC):
     `step.part(block)` is the map of some coordinates: all is elementwise but the norm that the gradient is clipped by.
     """
 
-    lr: Any
-    weight_decay: Any = 0.0
+    lr: Tensor
+    weight_decay: Tensor = 0.0
     clip_norm: float | None = None
 
-    def __call__(self, state: State, gradient: Any) -> State:
+    def __call__(self, state: State, gradient: Tensor) -> State:
         clipping = Clipping.at(gradient, self.clip_norm)
 
         def after(block: slice) -> State:
@@ -49,31 +50,31 @@ class StepMap(ABC):
         varying = {name: value[block] for name, value in vars(self).items() if getattr(value, "ndim", 0)}
         return replace(self, clip_norm=None, **varying) if varying or self.clip_norm is not None else self
 
-    def increment(self, state: State, gradient: Any) -> State:
+    def increment(self, state: State, gradient: Tensor) -> State:
         return self._increment(state, clip(gradient, self.clip_norm))
 
-    def tangent(self, state: State, gradient: Any, dstate: State, dgradient: Any) -> State:
+    def tangent(self, state: State, gradient: Tensor, dstate: State, dgradient: Tensor) -> State:
         clipped = clip(gradient, self.clip_norm)
         return self._tangent(state, clipped, dstate, clip_slope(gradient, self.clip_norm, dgradient))
 
-    def adjoint_slots(self, state: State, gradient: Any, cotangent: State) -> State:
+    def adjoint_slots(self, state: State, gradient: Tensor, cotangent: State) -> State:
         """The slots of x̄ alone."""
         return self._adjoint_slots(state, clip(gradient, self.clip_norm), cotangent)
 
-    def adjoint(self, state: State, gradient: Any, cotangent: State) -> tuple[State, Any]:
+    def adjoint(self, state: State, gradient: Tensor, cotangent: State) -> tuple[State, Tensor]:
         before, slope = self._adjoint(state, clip(gradient, self.clip_norm), cotangent)
         return before, clip_slope(gradient, self.clip_norm, slope)
 
     @abstractmethod
-    def _increment(self, state: State, g: Any) -> State: ...
+    def _increment(self, state: State, g: Tensor) -> State: ...
 
     @abstractmethod
-    def _tangent(self, state: State, g: Any, dstate: State, dg: Any) -> State: ...
+    def _tangent(self, state: State, g: Tensor, dstate: State, dg: Tensor) -> State: ...
 
     @abstractmethod
-    def _adjoint(self, state: State, g: Any, cotangent: State) -> tuple[State, Any]: ...
+    def _adjoint(self, state: State, g: Tensor, cotangent: State) -> tuple[State, Tensor]: ...
 
-    def _adjoint_slots(self, state: State, g: Any, cotangent: State) -> State:
+    def _adjoint_slots(self, state: State, g: Tensor, cotangent: State) -> State:
         return self._adjoint(state, g, cotangent)[0][1:]
 
 
@@ -85,17 +86,17 @@ class Clipping:
     s = c/(‖g‖ + δ) and r = s/(‖g‖(‖g‖ + δ)); elsewhere 1 and 0. None: no clipping anywhere.
     """
 
-    scale: Any = None
-    turn: Any = None
+    scale: Tensor = None
+    turn: Tensor = None
 
     @classmethod
-    def at(cls, g: Any, norm: float | None) -> Clipping:
+    def at(cls, g: Tensor, norm: float | None) -> Clipping:
         if norm is None:
             return cls()
         return cls.of(squared_norm(lambda block: g[..., block], blocks(rows_of(g), g.shape[-1])), norm)
 
     @classmethod
-    def of(cls, square: Any, norm: float) -> Clipping:
+    def of(cls, square: Tensor, norm: float) -> Clipping:
         """From ‖g‖² (…, 1)."""
         xp = array_namespace(square)
         length = xp.sqrt(square)
@@ -105,20 +106,20 @@ class Clipping:
         turn = scale / (length * (length + CLIP_MARGIN))
         return cls(xp.where(active, scale, one), xp.where(active, turn, 0.0 * turn))
 
-    def value(self, g: Any) -> Any:
+    def value(self, g: Tensor) -> Tensor:
         return g if self.scale is None else self.scale * g
 
-    def slope(self, g: Any, dg: Any, along: Any) -> Any:
+    def slope(self, g: Tensor, dg: Tensor, along: Tensor) -> Tensor:
         """The derivative along dg; along = gᵀdg (…, 1) over all coordinates, g and dg may be parts."""
         return dg if self.scale is None else self.scale * dg - (self.turn * along) * g
 
 
-def clip(g: Any, norm: float | None) -> Any:
+def clip(g: Tensor, norm: float | None) -> Tensor:
     """g · min(1, c/(‖g‖ + 10⁻⁶)), the norm over the last axis."""
     return Clipping.at(g, norm).value(g)
 
 
-def clip_slope(g: Any, norm: float | None, dg: Any) -> Any:
+def clip_slope(g: Tensor, norm: float | None, dg: Tensor) -> Tensor:
     """The derivative of `clip` at g along dg."""
     if norm is None:
         return dg
@@ -132,19 +133,19 @@ class SGDStep(StepMap):
     κ = 1 at the first step and where μ = 0, else 1 − dampening, as in torch. Without momentum there is no slot.
     """
 
-    momentum: Any = None
-    fresh: Any = 1.0  # κ
+    momentum: Tensor = None
+    fresh: Tensor = 1.0  # κ
     nesterov: bool = False
 
-    def _increment(self, state: State, g: Any) -> State:
+    def _increment(self, state: State, g: Tensor) -> State:
         change, *slots = self._linear(state, g)
         return (change, *slots)
 
-    def _tangent(self, state: State, g: Any, dstate: State, dg: Any) -> State:
+    def _tangent(self, state: State, g: Tensor, dstate: State, dg: Tensor) -> State:
         change, *slots = self._linear(dstate, dg)
         return (dstate[0] + change, *slots)
 
-    def _linear(self, state: State, g: Any) -> State:
+    def _linear(self, state: State, g: Tensor) -> State:
         theta, *slots = state
         d = g + self.weight_decay * theta
         if self.momentum is None:
@@ -153,7 +154,7 @@ class SGDStep(StepMap):
         update = d + self.momentum * buffer if self.nesterov else buffer
         return -self.lr * update, buffer
 
-    def _adjoint(self, state: State, g: Any, cotangent: State) -> tuple[State, Any]:
+    def _adjoint(self, state: State, g: Tensor, cotangent: State) -> tuple[State, Tensor]:
         theta, *slots = cotangent
         update = -self.lr * theta
         if self.momentum is None:
@@ -171,21 +172,21 @@ class AdamStep(StepMap):
     `inside` puts ε inside the root, √(v̂ + ε): smooth at v = 0, no twin in torch.
     """
 
-    beta1: Any
-    beta2: Any
-    eps: Any
-    correction1: Any  # 1 − β₁ⁿ
-    correction2: Any  # 1 − β₂ⁿ
+    beta1: Tensor
+    beta2: Tensor
+    eps: Tensor
+    correction1: Tensor  # 1 − β₁ⁿ
+    correction2: Tensor  # 1 − β₂ⁿ
     decoupled: bool
     amsgrad: bool = False
     inside: bool = False
 
     @property
-    def _decay(self) -> Any:
+    def _decay(self) -> Tensor:
         """∂θ'/∂θ at fixed moments."""
         return 1 - self.lr * self.weight_decay if self.decoupled else 1.0
 
-    def _moments(self, state: State, g: Any) -> tuple[Any, Any, Any, Any]:
+    def _moments(self, state: State, g: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """d, m', v' and the second moment in use: v', or AMSGrad's w'."""
         theta, m, v, *largest = state
         d = g if self.decoupled else g + self.weight_decay * theta
@@ -196,10 +197,10 @@ class AdamStep(StepMap):
         xp = array_namespace(v)
         return d, m, v, xp.where(v.real > largest[0].real, v, largest[0])
 
-    def _slots(self, m: Any, v: Any, used: Any) -> State:
+    def _slots(self, m: Tensor, v: Tensor, used: Tensor) -> State:
         return (m, v, used) if self.amsgrad else (m, v)
 
-    def _increment(self, state: State, g: Any) -> State:
+    def _increment(self, state: State, g: Tensor) -> State:
         _, m, v, used = self._moments(state, g)
         xp = array_namespace(m)
         v_hat = used / self.correction2
@@ -209,7 +210,7 @@ class AdamStep(StepMap):
             change = change - self.lr * self.weight_decay * state[0]
         return (change, *self._slots(m, v, used))
 
-    def _slopes(self, m: Any, used: Any) -> tuple[Any, Any]:
+    def _slopes(self, m: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
         """D = ∂(m̂/(√v̂+ε))/∂m̂ and S = −∂(m̂/(√v̂+ε))/∂v̂ = m̂/(2√v̂(√v̂+ε)²), 0 where v̂ = 0."""
         xp = array_namespace(m)
         m_hat, v_hat = m / self.correction1, used / self.correction2
@@ -221,7 +222,7 @@ class AdamStep(StepMap):
         smooth = root != 0
         return d, xp.where(smooth, 0.5 * m_hat * d * d / xp.where(smooth, root, xp.ones_like(root)), 0.0 * d)
 
-    def _tangent(self, state: State, g: Any, dstate: State, dg: Any) -> State:
+    def _tangent(self, state: State, g: Tensor, dstate: State, dg: Tensor) -> State:
         d, m, v, used = self._moments(state, g)
         dtheta, dm, dv, *dlargest = dstate
         dd = dg if self.decoupled else dg + self.weight_decay * dtheta
@@ -234,7 +235,7 @@ class AdamStep(StepMap):
         change = slope_m / self.correction1 * dm - slope_v / self.correction2 * dused
         return (self._decay * dtheta - self.lr * change, *self._slots(dm, dv, dused))
 
-    def _adjoint(self, state: State, g: Any, cotangent: State) -> tuple[State, Any]:
+    def _adjoint(self, state: State, g: Tensor, cotangent: State) -> tuple[State, Tensor]:
         d, to_m, to_v, *before = self._adjoint_moments(state, g, cotangent)
         slope = (1 - self.beta1) * to_m + 2 * (1 - self.beta2) * d * to_v
         theta = self._decay * cotangent[0]
@@ -242,11 +243,11 @@ class AdamStep(StepMap):
             theta = theta + self.weight_decay * slope
         return (theta, self.beta1 * to_m, self.beta2 * to_v, *before), slope
 
-    def _adjoint_slots(self, state: State, g: Any, cotangent: State) -> State:
+    def _adjoint_slots(self, state: State, g: Tensor, cotangent: State) -> State:
         _, to_m, to_v, *before = self._adjoint_moments(state, g, cotangent)
         return (self.beta1 * to_m, self.beta2 * to_v, *before)
 
-    def _adjoint_moments(self, state: State, g: Any, cotangent: State) -> State:
+    def _adjoint_moments(self, state: State, g: Tensor, cotangent: State) -> State:
         """d, what reaches m' and v' by way of θ' too, and for AMSGrad the adjoint of w."""
         d, m, v, used = self._moments(state, g)
         theta, to_m, to_v, *to_largest = cotangent

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
 from trak_theory.numerics.estimate import mean
+from trak_theory.numerics.tensor import Tensor
 
 LEVEL = 0.95
 
@@ -25,7 +25,7 @@ class Gain:
 
     @property
     def differs(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """True if the interval leaves out zero."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class Gain:
         return interval if self.differs else f"no difference ({interval})"
 
 
-def paired_gain(losses: Any, reference: Any, *, comparisons: int = 1) -> Gain:
+def paired_gain(losses: Tensor, reference: Tensor, *, comparisons: int = 1) -> Gain:
     """The gain of `losses` over `reference`, replicate by replicate; pairs with a NaN are left out.
 
     95 % two-sided, for all of `comparisons` such intervals together (Bonferroni).

@@ -1,4 +1,4 @@
-"""How far to look ahead: the horizon tuned together with the learning rate, and what the comparison supports."""
+"""Horizon of look-ahead selection, tuned together with the learning rate, and what the comparison supports."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import one_of
 from trak_theory.trajectory.objective import Objective
 from trak_theory.trajectory.optimizer.recipes import Optimizer
@@ -36,16 +37,16 @@ class Task:
     """
 
     objective: Objective
-    start: Any = field(repr=False)
-    candidates: Sequence[Any] = field(repr=False)
-    validation: Any = field(repr=False)
-    judge: Any = field(repr=False)
+    start: Tensor = field(repr=False)
+    candidates: Sequence[Tensor] = field(repr=False)
+    validation: Tensor = field(repr=False)
+    judge: Tensor = field(repr=False)
 
     def select(self, optimizer: Optimizer, **how: Any) -> Selection:
         """`select` on this task; `how` says keep, policy, horizon, estimator, rng."""
         return select(self.objective, self.candidates, self.validation, optimizer, start=self.start, **how)
 
-    def judged(self, theta: Any) -> float:
+    def judged(self, theta: Tensor) -> float:
         """The mean judge loss at θ."""
         return float(as_numpy(self.objective.loss(theta, np.asarray(self.judge))).mean())
 
@@ -105,7 +106,7 @@ class HorizonMap:
         return paired_gain([self.losses[row][pair] for pair in pairs], [reference[row][pair] for pair in pairs])
 
     def pays(self, rate: float) -> bool:
-        """Whether the choice of `cheapest` is better than random selection with the same compute, beyond its error."""
+        """True if the choice of `cheapest` is better than random selection with the same compute, beyond its error."""
         return self.chosen_gain(rate, at_equal="compute").low > 0
 
     def table(self) -> list[dict[str, Any]]:

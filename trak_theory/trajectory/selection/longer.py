@@ -9,6 +9,7 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.objective import Objective
 from trak_theory.trajectory.optimizer.recipes import Optimizer
 from trak_theory.trajectory.query import as_numpy
@@ -18,11 +19,11 @@ from trak_theory.trajectory.selection.select import check_validation, kept_sizes
 
 def train_longer(
     objective: Objective,
-    candidates: Sequence[Any],
-    validation: Any,
+    candidates: Sequence[Tensor],
+    validation: Tensor,
     optimizer: Optimizer,
     *,
-    start: Any,
+    start: Tensor,
     keep: float,
     ends: Sequence[int],
     rng: Generator,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention, Removal
 from trak_theory.trajectory.objective import Objective
 from trak_theory.trajectory.optimizer.recipes import Optimizer
@@ -24,12 +24,12 @@ class Segment(Run):
     """The steps first, first + 1, … of a longer run, with its gradients recorded; its state 0 is x_first."""
 
     first: int
-    gradients: tuple[Any, ...] = field(repr=False)
+    gradients: tuple[Tensor, ...] = field(repr=False)
 
     def age(self, t: int) -> int:
         return self.first + t
 
-    def gradient(self, t: int) -> Any:
+    def gradient(self, t: int) -> Tensor:
         return self.gradients[t]
 
 
@@ -43,11 +43,11 @@ class KeptStates:
         return self.states[t]
 
 
-def segment(objective: Objective, batches: Sequence[Any], optimizer: Optimizer, state: State, first: int) -> Segment:
+def segment(objective: Objective, batches: Sequence[Tensor], optimizer: Optimizer, state: State, first: int) -> Segment:
     """Train on `batches` as the steps first, first + 1, … from x_first = `state`."""
     checked = check_batches(batches, objective.n)
     states: list[State] = [state]
-    gradients: list[Any] = []
+    gradients: list[Tensor] = []
     for t, batch in enumerate(checked, first):
         gradients.append(mean_gradient(objective, states[-1][0], batch))
         states.append(take_step(objective, batch, optimizer, t, states[-1], gradients[-1]))
@@ -69,7 +69,7 @@ class Lookahead:
 
 def lookahead(
     objective: Objective,
-    batches: Sequence[Any],
+    batches: Sequence[Tensor],
     query: Query,
     optimizer: Optimizer,
     state: State,

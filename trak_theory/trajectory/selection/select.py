@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention, one_of
 from trak_theory.trajectory.objective import Objective
 from trak_theory.trajectory.optimizer.recipes import Optimizer
@@ -30,7 +31,7 @@ LOSS_COST, HVP_COST = 1 / 3, 2.0  # of one sample, in gradients: a forward pass;
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What was trained on, and what choosing it cost.
+    """Selected batches, and the cost of choosing them.
 
     batches   the kept samples of every step
     final     θ_T
@@ -38,9 +39,9 @@ class Selection:
     """
 
     batches: tuple[Array, ...]
-    final: Any
+    final: Tensor
     cost: float
-    start: Any = field(repr=False)
+    start: Tensor = field(repr=False)
     objective: Objective = field(repr=False)
     optimizer: Optimizer = field(repr=False)
 
@@ -57,11 +58,11 @@ class Selection:
 
 def select(
     objective: Objective,
-    candidates: Sequence[Any],
-    validation: Any,
+    candidates: Sequence[Tensor],
+    validation: Tensor,
     optimizer: Optimizer,
     *,
-    start: Any,
+    start: Tensor,
     keep: float,
     horizon: int | None = 0,
     policy: Policy = "look-ahead",
@@ -111,7 +112,7 @@ def select(
 @dataclass(frozen=True, eq=False)
 class _Loop:
     objective: Counted
-    start: Any
+    start: Tensor
     candidates: tuple[Array, ...]
     validation: Array
     query: Query
@@ -193,27 +194,27 @@ class Counted:
     def p(self) -> int:
         return self.objective.p
 
-    def loss(self, theta: Any, batch: Array) -> Any:
+    def loss(self, theta: Tensor, batch: Array) -> Tensor:
         self._add(LOSS_COST, theta, batch)
         return self.objective.loss(theta, batch)
 
-    def gradient(self, theta: Any, batch: Array, weights: Any) -> Any:
+    def gradient(self, theta: Tensor, batch: Array, weights: Tensor) -> Tensor:
         self._add(1.0, theta, batch)
         return self.objective.gradient(theta, batch, weights)
 
-    def sample_gradients(self, theta: Any, batch: Array) -> Any:
+    def sample_gradients(self, theta: Tensor, batch: Array) -> Tensor:
         self._add(1.0, theta, batch)
         return self.objective.sample_gradients(theta, batch)
 
-    def hvp(self, theta: Any, batch: Array, weights: Any, directions: Any) -> Any:
+    def hvp(self, theta: Tensor, batch: Array, weights: Tensor, directions: Tensor) -> Tensor:
         self._add(HVP_COST, directions, batch)
         return self.objective.hvp(theta, batch, weights, directions)
 
-    def ggn(self, theta: Any, batch: Array, weights: Any, directions: Any) -> Any:
+    def ggn(self, theta: Tensor, batch: Array, weights: Tensor, directions: Tensor) -> Tensor:
         self._add(HVP_COST, directions, batch)
         return self.objective.ggn(theta, batch, weights, directions)
 
-    def _add(self, each: float, leading: Any, batch: Array) -> None:
+    def _add(self, each: float, leading: Tensor, batch: Array) -> None:
         """`each` for every sample of the batch and every model or direction, the leading axes of `leading`."""
         self.cost += each * len(batch) * int(np.prod(tuple(leading.shape[:-1])))
 
@@ -224,7 +225,7 @@ def lowest(batch: Array, scores: Array, size: int) -> Array:
 
 
 def kept_sizes(candidates: Sequence[Array], keep: float) -> list[int]:
-    """How many of each candidate batch are kept, round(keep · c)."""
+    """Number of samples kept of each candidate batch, round(keep · c)."""
     if not 0 < keep <= 1:
         raise ValueError(f"keep must lie in (0, 1], got {keep}: it is the share of each candidate batch to train on")
     sizes = [int(keep * len(batch) + 0.5) for batch in candidates]
@@ -238,7 +239,7 @@ def kept_sizes(candidates: Sequence[Array], keep: float) -> list[int]:
     return sizes
 
 
-def check_horizon(horizon: Any, steps: float = np.inf) -> int | None:
+def check_horizon(horizon: Tensor, steps: float = np.inf) -> int | None:
     """An integer in 0 … steps − 1, or None."""
     if horizon is None:
         return None
@@ -252,7 +253,7 @@ def check_horizon(horizon: Any, steps: float = np.inf) -> int | None:
     return int(horizon)
 
 
-def check_validation(validation: Any, n: int, candidates: Sequence[Array] = ()) -> Array:
+def check_validation(validation: Tensor, n: int, candidates: Sequence[Array] = ()) -> Array:
     """Sample indices, not empty and none of them a candidate."""
     samples = np.asarray(validation)
     if samples.ndim != 1 or samples.size == 0 or samples.dtype.kind not in "iu":

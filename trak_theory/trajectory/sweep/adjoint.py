@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.sweep.blocks import blocks, empty, in_blocks, zeros
 from trak_theory.trajectory.sweep.push import Change, Moment
@@ -28,7 +29,7 @@ class Adjoint:
         self.slots: list[Any] = slots
         self.following: list[Moment] = []
 
-    def read_out(self, point: int, slope: Any) -> None:
+    def read_out(self, point: int, slope: Tensor) -> None:
         """Add x̄_r = (∂f/∂θ, 0, …), r = t + 1; slope (q, p)."""
         q = len(slope)
         self.thetas = [_grown(part, q) for part in self.thetas]
@@ -38,11 +39,11 @@ class Adjoint:
         self.points.append(point)
 
     def rows(self, points: Sequence[int]) -> list[int]:
-        """Where the rows of these points are, in the order given."""
+        """Places of the rows of these points, in the order given."""
         q = len(self.thetas[0]) // max(1, len(self.points))
         return [self.points.index(r) * q + k for r in points for k in range(q)]
 
-    def inner(self, changes: Sequence[Change], rows: slice, block: slice) -> Any:
+    def inner(self, changes: Sequence[Change], rows: slice, block: slice) -> Tensor:
         """Σ ⟨x̄, δx⟩ over a block of coordinates of the changes (b, block) of x_{t+1}, x_{t+2}, …: (b, rows)."""
         total = sum(change[0] @ theta[rows, block].T for change, theta in zip(changes, self.thetas, strict=False))
         if len(changes) < len(self.thetas):  # the points read come before the last state, where their slots are zero
@@ -66,7 +67,7 @@ class Adjoint:
         self.following = [here, *self.following][:frozen]
         self._keep(live)
 
-    def _slope(self, here: Moment, frozen: int, rows: slice, before: Any) -> Any:
+    def _slope(self, here: Moment, frozen: int, rows: slice, before: Tensor) -> Tensor:
         """ḡ_t of some rows; writes θ̄_t without its curvature to `before`, and the slots of the last state kept."""
         last = min(len(self.following), frozen - 1)
 
@@ -93,7 +94,7 @@ class Adjoint:
                 slope[:, block] = here.clipping.slope(here.gradient[block], slope[:, block], along)
         return slope
 
-    def _write(self, slots: Sequence[Any], rows: slice, block: slice) -> None:
+    def _write(self, slots: Sequence[Tensor], rows: slice, block: slice) -> None:
         for slot, new in zip(self.slots, slots, strict=True):
             slot[rows, block] = new
 
@@ -113,7 +114,7 @@ class Adjoint:
         self.points = list(live)
 
 
-def _grown(part: Any, rows: int) -> Any:
+def _grown(part: Tensor, rows: int) -> Tensor:
     """With rows of zeros below."""
     grown = zeros((len(part) + rows, part.shape[-1]), part)
     grown[: len(part)] = part

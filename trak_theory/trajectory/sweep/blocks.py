@@ -8,6 +8,8 @@ from typing import Any
 
 from array_api_compat import array_namespace, device
 
+from trak_theory.numerics.tensor import Tensor
+
 SMALL = 2**14  # numbers in a temporary: enough to hide the price of a call, few enough for a cache
 SHARE = 16  # of a vector that is longer than SHARE · SMALL, a temporary holds this part
 
@@ -21,7 +23,7 @@ def blocks(rows: int, p: int) -> list[slice]:
 
 def in_blocks(function: Callable[[slice], tuple[Any, ...]], rows: int, p: int) -> tuple[Any, ...]:
     """function(all coordinates), arrays (…, p), put together from function(block), arrays (…, block)."""
-    whole: tuple[Any, ...] = ()
+    whole: tuple[Tensor, ...] = ()
     for block in blocks(rows, p):
         parts = function(block)
         if block == slice(None):
@@ -32,21 +34,21 @@ def in_blocks(function: Callable[[slice], tuple[Any, ...]], rows: int, p: int) -
     return whole
 
 
-def empty(shape: tuple[int, ...], like: Any) -> Any:
+def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return array_namespace(like).empty(shape, dtype=like.dtype, device=device(like))
 
 
-def zeros(shape: tuple[int, ...], like: Any) -> Any:
+def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return array_namespace(like).zeros(shape, dtype=like.dtype, device=device(like))
 
 
-def rows_of(array: Any) -> int:
+def rows_of(array: Tensor) -> int:
     return prod(array.shape[:-1])
 
 
-def squared_norm(part: Callable[[slice], Any], pieces: Sequence[slice]) -> Any:
+def squared_norm(part: Callable[[slice], Any], pieces: Sequence[slice]) -> Tensor:
     """Σ g², not |g|², of g (…, p) given by its parts (…, block): (…, 1). Complex steps pass through."""
-    total: Any = 0.0
+    total: Tensor = 0.0
     for block in pieces:
         g = part(block)
         total = total + array_namespace(g).sum(g * g, axis=-1, keepdims=True)

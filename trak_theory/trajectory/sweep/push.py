@@ -1,4 +1,4 @@
-"""How a removed sample enters the state: from the change ξ of one batch gradient to changes of the states after it."""
+"""Pushes: from the change ξ of one batch gradient to changes of the states after it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.optimizer.steps import Clipping, State, StepMap
 from trak_theory.trajectory.run import Run
 from trak_theory.trajectory.sweep.blocks import squared_norm
@@ -23,7 +24,7 @@ class Moment:
     """Step t of a run: x_t, g_t and the map F_t."""
 
     state: State
-    gradient: Any
+    gradient: Tensor
     step: StepMap
 
     @cached_property
@@ -31,7 +32,7 @@ class Moment:
         return Clipping.at(self.gradient, self.step.clip_norm)
 
     def part(self, block: slice) -> Moment:
-        """What the step does to some of the coordinates; the gradient is clipped."""
+        """The step on some of the coordinates; the gradient is clipped."""
         state = tuple(x[block] for x in self.state)
         return Moment(state, self.clipping.value(self.gradient[block]), self.step.part(block))
 
@@ -41,7 +42,7 @@ def moment(run: Run, t: int) -> Moment:
 
 
 def frozen_steps(estimator: Estimator, age: int, left: int) -> int:
-    """How many of the `left` steps after a step of that age (see `Run.age`) the changed slots pass through exactly."""
+    """Number of the `left` steps after one of that age (`Run.age`) that the changed slots pass through exactly."""
     exact = {"two-step": 1, "frozen-push": max(1, YOUNG - 1 - age)}.get(estimator, 0)
     return min(exact, left)
 
@@ -53,7 +54,7 @@ def push(
     xi: Callable[[slice], Any],
     pieces: Sequence[slice],
 ) -> Iterator[tuple[slice, list[Change]]]:
-    """What ξ (b, p) at step t adds to δx_{t+1}, δx_{t+2}, …; all that is not listed propagates linearly.
+    """Terms that ξ (b, p) at step t adds to δx_{t+1}, δx_{t+2}, …; all that is not listed propagates linearly.
 
     first-order    F_g ξ
     hybrid         θ: F(x_t, g_t + ξ) − F(x_t, g_t);  slots: first order
@@ -80,7 +81,9 @@ def _clipping(here: Moment, xi: Callable[[slice], Any], pieces: Sequence[slice])
     return Clipping.of(squared_norm(lambda block: gradient[block] + xi(block), pieces), norm), along[:, None]
 
 
-def _changes(estimator: Estimator, here: Moment, following: Sequence[Moment], slope: Any, pushed: Any) -> list[Change]:
+def _changes(
+    estimator: Estimator, here: Moment, following: Sequence[Moment], slope: Tensor, pushed: Tensor
+) -> list[Change]:
     """From the clipped gradient without the sample, `pushed`, and its derivative, `slope`; elementwise."""
     state, gradient, step = here.state, here.gradient, here.step
     if estimator in LINEAR:
@@ -98,7 +101,7 @@ def _changes(estimator: Estimator, here: Moment, following: Sequence[Moment], sl
     return changes
 
 
-def _linear(here: Moment, slope: Any) -> State:
+def _linear(here: Moment, slope: Tensor) -> State:
     return here.step.tangent(here.state, here.gradient, (0.0,) * len(here.state), slope)
 
 

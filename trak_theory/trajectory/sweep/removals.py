@@ -11,6 +11,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy import ndarray as Array
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention
 from trak_theory.trajectory.query import as_numpy
 from trak_theory.trajectory.run import Run, batch_weights
@@ -39,7 +40,7 @@ class Removals:
         convention.refuse_empty(t, batch, weights.sum() - weights.max(), f"sample {samples[weights.argmax()]}")
         return cls(run, t, here, convention, samples, weights, at_once)
 
-    def linear(self, slope: Any) -> Array:
+    def linear(self, slope: Tensor) -> Array:
         """−⟨ḡ, ξ_i⟩ (b, k) for ḡ (k, p)."""
         return np.concatenate([self._linear(part, slope) for part in self._parts])
 
@@ -47,7 +48,7 @@ class Removals:
         """−⟨x̄_{t+1}, δx_{t+1}⟩ − …, (b, rows), for the adjoint's first `frozen` frozen steps."""
         return np.concatenate([self._exact(part, estimator, adjoint, rows, frozen) for part in self._parts])
 
-    def perturbation(self, part: slice, gradient: Any, samples: Any) -> Any:
+    def perturbation(self, part: slice, gradient: Tensor, samples: Tensor) -> Tensor:
         """ξ_i of a part of the samples, from g and their ∇ℓ_i, or any linear function of both."""
         weights = array_namespace(gradient).asarray(self.weights[part], dtype=gradient.dtype, device=device(gradient))
         return self.convention.gradient_perturbation(gradient, samples, weights, self._total)
@@ -56,23 +57,23 @@ class Removals:
     def _total(self) -> float:
         return float(batch_weights(self.run.objective, self.run.batches[self.t]).sum())
 
-    def xi(self, part: slice, gradients: Any) -> Callable[[slice], Any]:
+    def xi(self, part: slice, gradients: Tensor) -> Callable[[slice], Any]:
         """Block of coordinates ↦ ξ (b, block), from ∇ℓ_i (b, p)."""
         return lambda block: self.perturbation(part, self.here.gradient[block], gradients[:, block])
 
-    def gradients(self, part: slice) -> Any:
+    def gradients(self, part: slice) -> Tensor:
         """∇ℓ_i (b, p) of a part of the samples."""
         return self.run.objective.sample_gradients(self.here.state[0], self.samples[part])
 
     @cached_property
-    def _held(self) -> Any:
+    def _held(self) -> Tensor:
         return self.gradients(slice(None))
 
     @property
     def _parts(self) -> list[slice]:
         return [slice(first, first + self.at_once) for first in range(0, len(self.samples), self.at_once)]
 
-    def _linear(self, part: slice, slope: Any) -> Array:
+    def _linear(self, part: slice, slope: Tensor) -> Array:
         gradients = self._held if self.at_once >= len(self.samples) else self.gradients(part)
         return -as_numpy(self.perturbation(part, slope @ self.here.gradient, gradients @ slope.T))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy import ndarray as Array
 
+from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention, one_of
 from trak_theory.trajectory.query import Query
 from trak_theory.trajectory.run import Run, as_sgd
@@ -22,7 +23,7 @@ CHUNK = 2**28  # bytes that one step works with beside the states and the adjoin
 
 @dataclass(frozen=True)
 class Settings:
-    """What an estimate is made of.
+    """Settings of an estimate.
 
     estimator   how a removed sample enters the state, see `push`; "sgd" reads the run as plain SGD's
     curvature   the Hessian that carries a change on: exact, ggn (Gauss–Newton) or none
@@ -43,7 +44,7 @@ class Settings:
         if self.horizon is not None and not (isinstance(self.horizon, (int, np.integer)) and self.horizon >= 0):
             raise ValueError(f"horizon must be an integer ≥ 0, or None for the end of the run, got {self.horizon!r}")
 
-    def curvature_product(self, run: Run, t: int, theta: Any, directions: Any) -> Any:
+    def curvature_product(self, run: Run, t: int, theta: Tensor, directions: Tensor) -> Tensor:
         """γ H_t V (q, p) at θ_t."""
         if self.curvature == "none" or self.damping == 0:
             return 0.0 * directions
@@ -109,7 +110,7 @@ def sweep_from(
             yield reading.contribution
 
 
-def _at_once(theta: Any) -> tuple[int, int]:
+def _at_once(theta: Tensor) -> tuple[int, int]:
     """Samples: their gradients fill half of CHUNK, with g and temporaries; queries: ḡ and H ḡ fill the other."""
     vectors = CHUNK // (theta.shape[0] * theta.dtype.itemsize)
     return max(1, vectors // 2 - 2), max(1, vectors // 4)
@@ -128,7 +129,7 @@ class _Reading:
         """−⟨x̄_{t+1}, δx_{t+1}⟩ − … of the exact changes."""
         self.influence[:, self.span] = self.removals.exact(estimator, self.adjoint, self.span, self.frozen)
 
-    def slope(self, rows: slice, slope: Any) -> None:
+    def slope(self, rows: slice, slope: Tensor) -> None:
         """−⟨ḡ_t, ξ⟩ for these rows, where they are read."""
         first, stop = max(rows.start, self.span.start), min(rows.stop, self.span.stop)
         if first < stop:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
-from support.trajectories import OPTIMIZERS, epochs, queries, small_glm, small_network, small_run, start, without
+from support.networks.trajectories import (
+    OPTIMIZERS,
+    epochs,
+    queries,
+    small_glm,
+    small_network,
+    small_run,
+    start,
+    without,
+)
 
 from simulations.studies.trajectory.push_blowup import Tilt
 from trak_theory.numerics.agreement import relative_error

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.auditing.stores.bergson_files import Config, Index, config_of, index_of, score_matrix
 from trak_theory.auditing.stores.chunks import mean_eigenvalues
 from trak_theory.auditing.stores.contents import Member, Store, mean_residual
 from trak_theory.auditing.stores.files import NO_CHECKSUMS, mentions, read_npy
+from trak_theory.auditing.stores.packages.bergson_files import Config, Index, config_of, index_of, score_matrix
 from trak_theory.auditing.stores.recovery import MISFIT, score_mismatch, tolerance
 from trak_theory.auditing.stores.values import checked_rows, checked_vector
 from trak_theory.errors import StoreError

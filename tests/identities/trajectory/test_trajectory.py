@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import log_softmax
-from support.trajectories import (
+from support.networks.trajectories import (
     OPTIMIZERS,
     decaying,
     derivative_of_run,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.loo.acceleration import Anderson
 from trak_theory.loo.certificates import Certificate
-from trak_theory.loo.evaluation import Evaluation
+from trak_theory.loo.solving.acceleration import Anderson
+from trak_theory.loo.solving.evaluation import Evaluation
 
 MOSTLY_ROUNDING = 1e2  # a distance within this factor of the rounding allowance is as good as it gets
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.trajectories import OPTIMIZERS, queries, small_network, small_run
+from support.networks.trajectories import OPTIMIZERS, queries, small_network, small_run
 
 from trak_theory.trajectory import attribute, error_levels, loss_query, retrain_top, retrain_without
 

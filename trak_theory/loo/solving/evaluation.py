@@ -15,8 +15,8 @@ from numpy import ndarray as Array
 
 from trak_theory.glm.model import Fit
 from trak_theory.loo.bounds import largest_of_others
-from trak_theory.loo.problems import LeaveOneOutProblems, leave_one_out_problems
 from trak_theory.loo.rounding import WorkingPrecision, working_precision
+from trak_theory.loo.solving.problems import LeaveOneOutProblems, leave_one_out_problems
 from trak_theory.numerics.whitening import EPS
 
 MOST_DOUBT = 0.5
@@ -24,7 +24,7 @@ MOST_DOUBT = 0.5
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one pair of products says about b problems at points u (b, m)."""
+    """Gradients, decrements and rounding of b problems at points u (b, m), from one pair of products."""
 
     points: Array
     gradient: Array  # g (b, m)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from support.trajectories import OPTIMIZERS, digits_run, queries, small_network, small_run
+from support.networks.trajectories import OPTIMIZERS, digits_run, queries, small_network, small_run
 
 from trak_theory.trajectory import (
     SGD,

@@ -13,7 +13,7 @@ import numpy as np
 
 import trak_theory
 from trak_theory.auditing.measures import Row
-from trak_theory.auditing.pictures import pictures
+from trak_theory.auditing.reporting.pictures import pictures
 from trak_theory.auditing.result import Audit
 
 Section = tuple[str, str, list[Row]]
@@ -46,7 +46,7 @@ REFERENCE_PROJECTED = (
 
 @dataclass(frozen=True)
 class Made:
-    """Where a report comes from: input, date, versions, command."""
+    """Origin of a report: input, date, versions, command."""
 
     input: str
     date: str
@@ -67,7 +67,7 @@ def page_of(audit: Audit, made: Made) -> str:
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "words": lambda key: str(key).replace("_", " ")}
-    template = files("trak_theory.auditing").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    template = files("trak_theory.auditing.reporting").joinpath("report.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         audit=audit,
         made=made,

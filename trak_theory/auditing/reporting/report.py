@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trak_theory.auditing.page import Made, page_of
+from trak_theory.auditing.reporting.page import Made, page_of
 from trak_theory.auditing.result import Audit
 from trak_theory.errors import require
 

@@ -18,8 +18,8 @@ from numpy import ndarray as Array
 
 from trak_theory.glm.model import Fit
 from trak_theory.loo.certificates import Certificate, SelfConcordant, StrongConvexity
-from trak_theory.loo.evaluation import Evaluator
-from trak_theory.loo.problems import LeaveOneOutProblems
+from trak_theory.loo.solving.evaluation import Evaluator
+from trak_theory.loo.solving.problems import LeaveOneOutProblems
 from trak_theory.losses import Remainder
 from trak_theory.numerics.whitening import EPS
 
@@ -169,7 +169,7 @@ class GroupEvaluator(Evaluator):
 
 
 class _OfGroups(Certificate):
-    """What a certificate says of groups in place of points."""
+    """A certificate for groups in place of points."""
 
     evaluator: GroupEvaluator
 

@@ -10,7 +10,7 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 from scipy.linalg import eigh
 
-from trak_theory.auditing.score_draws import ScoreDraws
+from trak_theory.auditing.checking.score_draws import ScoreDraws
 from trak_theory.laws.conditional_rank_law import spread_triples
 from trak_theory.projection.kernel_law import KernelLaw
 
