@@ -140,7 +140,7 @@ def _line_search(objective: Objective, point: Point, step: Array, decrement: flo
     length = 1.0
     for _ in range(MAX_HALVINGS):
         trial = objective.at(point.theta + length * step)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             lower = np.isfinite(trial.gradient).all() and step @ trial.gradient <= OVERSHOT * decrement**2
         if lower:
             return trial
