@@ -6,8 +6,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-
-from tests.support.adversary import report, survey
+from simulations.workloads.hostile_problems import report, survey
 
 
 def main(

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from support.adversary import CONTEXT, hostile_problems
-from support.truth_in_60_digits import NoUniqueMinimiserError
 
+from simulations.workloads.hostile_problems import CONTEXT, hostile_problems
+from simulations.workloads.truth_in_60_digits import NoUniqueMinimiserError
 from trak_theory import GLM, leave_group_out
 from trak_theory.loo.certificates import certificate_for
 from trak_theory.loo.solving.group_problems import certificate_without

@@ -5,9 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from scipy.linalg import qr
-from support.adversary import FAMILIES, METHODS, hostile_problems, survey
-from support.truth_in_60_digits import CONTEXT, NoUniqueMinimiserError, Truth, exactly
 
+from simulations.workloads.hostile_problems import FAMILIES, METHODS, hostile_problems, survey
+from simulations.workloads.truth_in_60_digits import CONTEXT, NoUniqueMinimiserError, Truth, exactly
 from trak_theory.loo.rounding import factor_error, whitening_error
 from trak_theory.numerics.whitening import row_space, whiten
 

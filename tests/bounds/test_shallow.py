@@ -6,8 +6,8 @@ from hypothesis import event, given, settings, target
 from hypothesis import strategies as st
 from support.networks.shallow_problems import CLASSES, SMOOTH, trained
 from support.shallow_truth import ACTIVATIONS, ShallowTruth
-from support.truth_in_60_digits import exactly
 
+from simulations.workloads.truth_in_60_digits import exactly
 from trak_theory.errors import ConvergenceError, DeadNetworkError
 from trak_theory.shallow import TwoLayer, certify, leave_one_out, remainder_bound
 from trak_theory.shallow.activations import Tanh, as_activation

@@ -8,7 +8,6 @@ from hypothesis import Phase, given, settings, target
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import kendalltau
-from support.adversary import exact_leave_one_out, survey
 from support.hard_problems import (
     exact_influence,
     exact_influence_and_newton,
@@ -20,6 +19,7 @@ from support.hard_problems import (
 from support.landscapes import PLACES, newton_points, tilted
 from support.problems import seeds
 
+from simulations.workloads.hostile_problems import exact_leave_one_out, survey
 from trak_theory import Logistic, Poisson, PseudoHuber
 from trak_theory.loo.bounds import (
     chord_radius,
