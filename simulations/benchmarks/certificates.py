@@ -6,6 +6,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+
 from simulations.workloads.hostile_problems import report, survey
 
 
