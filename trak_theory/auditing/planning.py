@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 from scipy.special import erf
 
 from trak_theory.attribution import influence
@@ -151,8 +152,8 @@ def plan_a_priori(
     p: int,
     ridge: float,
     budget: float,
-    spectrum: Any = None,
-    signal: Any = 1.0,
+    spectrum: ArrayLike | None = None,
+    signal: ArrayLike = 1.0,
     loss: str = "squared",
     noise: float | None = 1.0,
     cost: Cost | None = None,

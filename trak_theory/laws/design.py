@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from trak_theory.numerics.checks import non_negative, positive_count, real_array
@@ -52,7 +53,7 @@ class Design:
         return replace(self, scales=np.exp(nodes), scale_weights=weights)
 
 
-def design_of(*, n: Any, p: Any, signal: Any, spectrum: Any = None, scales: Any = None) -> Design:
+def design_of(*, n: Any, p: Any, signal: ArrayLike, spectrum: ArrayLike | None = None, scales: Any = None) -> Design:
     """The design from what a user says.
 
     spectrum (p,) ≥ 0, default all 1; signal κ, spread evenly over the coordinates, or the coordinates θ*_j (p,) in
@@ -77,7 +78,7 @@ def design_of(*, n: Any, p: Any, signal: Any, spectrum: Any = None, scales: Any 
     )
 
 
-def _squared_coordinates(signal: Any, eigenvalues: Array) -> Array:
+def _squared_coordinates(signal: ArrayLike, eigenvalues: Array) -> Array:
     if np.ndim(signal) == 0:
         kappa = float(non_negative("signal", real_array("signal", signal, 0)))
         return np.full(eigenvalues.size, kappa**2 / eigenvalues.sum())

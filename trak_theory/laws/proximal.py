@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 from scipy.special import wrightomega
 
 from trak_theory.errors import ConvergenceError
@@ -26,7 +27,7 @@ class ProximalPoint:
     curvature: Array
 
 
-def proximal(loss: Loss, targets: Any, outputs: Any, step: Any) -> ProximalPoint:
+def proximal(loss: Loss, targets: ArrayLike, outputs: ArrayLike, step: Any) -> ProximalPoint:
     """argmin_f η ℓ(y, f) + (f − z)²/2: the root of f + η ℓ′(y, f) = z, elementwise with broadcasting.
 
     targets y, outputs z, step η ≥ 0. A point that leaves training with leverage η d/(1 + η d) has z as its

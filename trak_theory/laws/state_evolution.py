@@ -68,11 +68,11 @@ def state_evolution(
     n: int,
     p: int,
     ridge: float,
-    signal: Any,
+    signal: ArrayLike,
     loss: str | Loss = "logistic",
     noise: float | None = None,
     channel: Channel | None = None,
-    spectrum: Any = None,
+    spectrum: ArrayLike | None = None,
     scales: Any = None,
 ) -> StateEvolution:
     """The state of argmin_θ Σ_i ℓ(y_i, x_i·θ) + (λ/2)‖θ‖², rows x_i = c_i Σ^½ g_i with g ~ N(0, I_p).

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.errors import ScaleError
 
@@ -13,7 +12,7 @@ LARGEST_EXACT_INTEGER = 2**53
 LARGEST_SCALE = 1e140  # squares of sums, and their reciprocals, stay within the range of float64
 
 
-def real_array(name: str, value: Any, ndim: int) -> Array:
+def real_array(name: str, value: ArrayLike, ndim: int) -> Array:
     """`value` as a finite float64 array with `ndim` axes, a copy unless read-only; the error names what is wrong."""
     if np.ma.is_masked(value):
         raise ValueError(
@@ -67,7 +66,7 @@ def check_scale(features: Array, ridge: Array) -> None:
             )
 
 
-def ridge_array(ridge: Any, p: int) -> Array:
+def ridge_array(ridge: ArrayLike, p: int) -> Array:
     """The ridge as one value per coefficient, shape (p,)."""
     ndim = np.ndim(ridge)
     array = real_array("ridge", ridge, min(ndim, 1))
@@ -76,14 +75,14 @@ def ridge_array(ridge: Any, p: int) -> Array:
     return non_negative("ridge", np.broadcast_to(array, (p,)).astype(float))
 
 
-def query_array(queries: Any, p: int) -> Array:
+def query_array(queries: ArrayLike, p: int) -> Array:
     array = real_array("queries", queries, 2)
     if array.shape[1] != p:
         raise ValueError(f"queries have width {array.shape[1]}, the features have p = {p}")
     return array
 
 
-def positive_count(name: str, value: Any) -> int:
+def positive_count(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < 1:

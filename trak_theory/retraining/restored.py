@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 from scipy.linalg import cho_factor, cho_solve
 
 from trak_theory.attribution import influence
@@ -35,10 +34,10 @@ def weighted(space: Spectrum, residual: Array, curvature: Array, ridge: float) -
 
 
 def restored_block_influence(
-    jacobian: Any,
-    probabilities: Any,
-    labels: Any,
-    queries: Any,
+    jacobian: ArrayLike,
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    queries: ArrayLike,
     recipe: TrainingRecipe | float,
     *,
     fraction: float | None = None,
@@ -69,7 +68,7 @@ def restored_block_influence(
     return -ridge_products(gauss_newton_rows(jacobian, probabilities), gradients, queries, ridge)
 
 
-def probability_rows(probabilities: Any, shape: tuple[int, int]) -> Array:
+def probability_rows(probabilities: ArrayLike, shape: tuple[int, int]) -> Array:
     probabilities = non_negative("probabilities", real_array("probabilities", probabilities, 2))
     if probabilities.shape != shape:
         raise ValueError(f"probabilities have shape {probabilities.shape}, the jacobian says {shape}")
@@ -79,7 +78,7 @@ def probability_rows(probabilities: Any, shape: tuple[int, int]) -> Array:
     return probabilities
 
 
-def class_labels(labels: Any, n: int, classes: int) -> Array:
+def class_labels(labels: ArrayLike, n: int, classes: int) -> Array:
     labels = np.asarray(labels)
     if labels.shape != (n,) or labels.dtype.kind not in "iu":
         raise ValueError(f"labels must be {n} integers, got {labels.dtype} of shape {labels.shape}")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.losses import Loss, as_loss
 from trak_theory.numerics.checks import real_array
@@ -171,7 +172,7 @@ def _third_cumulant(p: Array, s: Array) -> Array:
     return p * (square - (p * square).sum(-1, keepdims=True))
 
 
-def head_for(loss: Any, targets: Any, classes: int | None = None) -> Head:
+def head_for(loss: Any, targets: ArrayLike, classes: int | None = None) -> Head:
     """The head of a loss: a name or `Loss` for one output, "softmax" for integer labels.
 
     `classes` defaults to the largest label + 1; every label must lie in {0, …, classes − 1}.
@@ -186,7 +187,7 @@ def head_for(loss: Any, targets: Any, classes: int | None = None) -> Head:
     return ScalarHead(scalar, targets)
 
 
-def head_like(head: Head, targets: Any) -> Head:
+def head_like(head: Head, targets: ArrayLike | None) -> Head:
     """The same loss for other points: query targets. Scalar measures read no target, so None will do there."""
     if isinstance(head, SoftmaxHead):
         if targets is None:

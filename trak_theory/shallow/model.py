@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 from trak_theory.errors import DeadNetworkError
 from trak_theory.glm.model import GLM
@@ -37,8 +38,8 @@ class TwoLayer:
 
     def __init__(
         self,
-        inputs: Any,
-        targets: Any,
+        inputs: ArrayLike,
+        targets: ArrayLike,
         *,
         width: int,
         activation: str | Activation = "tanh",
@@ -129,7 +130,7 @@ class ShallowFit:
         moved = net.scale * np.ptp(activations, axis=0) * np.linalg.norm(weights, axis=0)
         return np.flatnonzero(moved <= DEAD * max(1.0, moved.max()))
 
-    def at(self, inputs: Any, targets: Any = None) -> Queries:
+    def at(self, inputs: ArrayLike, targets: ArrayLike | None = None) -> Queries:
         """Query points (q, d); softmax queries need labels, whose margin is then the measure."""
         inputs = real_array("query inputs", inputs, 2)
         net = self.model.network
@@ -162,7 +163,7 @@ class RandomFeatures:
         )
         return RandomFeatures(network, network.split(network.initial(rng, hidden=spread))[0])
 
-    def features(self, inputs: Any) -> Array:
+    def features(self, inputs: ArrayLike) -> Array:
         """φ (n, m + 1)."""
         rows = self.network.on(real_array("inputs", inputs, 2)).rows
         if rows.shape[1] != self.hidden.shape[1]:
@@ -170,7 +171,7 @@ class RandomFeatures:
         activations = self.network.activation(rows @ self.hidden.T) / np.sqrt(self.network.width)
         return np.column_stack([activations, np.ones(len(rows))])
 
-    def glm(self, inputs: Any, targets: Any, *, loss: str | Loss = "squared", ridge: float) -> GLM:
+    def glm(self, inputs: ArrayLike, targets: ArrayLike, *, loss: str | Loss = "squared", ridge: float) -> GLM:
         """The GLM on φ(x), its constant penalised like the rest."""
         return GLM(self.features(inputs), targets, loss=loss, ridge=ridge)
 

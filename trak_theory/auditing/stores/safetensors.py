@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.auditing.stores.files import BFLOAT16, counts, decoded, dtype_named, entry, file_size, reading
 from trak_theory.errors import StoreError
@@ -52,7 +53,7 @@ def _check_tiling(path: Path, spans: list[tuple[int, ...]], size: int) -> None:
         raise StoreError(f"{path}: {size} bytes of tensors, expected {end}: truncated, or not what its header says")
 
 
-def _tensor(path: Path, value: Any, start: int, span: tuple[int, ...]) -> Array:
+def _tensor(path: Path, value: ArrayLike, start: int, span: tuple[int, ...]) -> Array:
     shape, letters = counts(path, value, "shape"), entry(path, value, "dtype", str)
     name = DTYPES.get(letters, letters)
     dtype = dtype_named(path, name)
