@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is an optional extra")
 transformers = pytest.importorskip("transformers", reason="transformers comes with the extra `torch`")
 
-from support import languages  # noqa: E402
+from support.networks import languages  # noqa: E402
 
 from simulations.studies.networks.torch_gpt2 import reweighted  # noqa: E402
 from trak_theory.torch_bridge import UnsupportedError  # noqa: E402

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="torch is an optional extra")
 pytest.importorskip("transformers", reason="transformers comes with the extra `torch`")
 pytest.importorskip("peft", reason="peft comes with the extra `torch`")
 
-from support import languages  # noqa: E402
+from support.networks import languages  # noqa: E402
 
 import paper_figures.__main__ as figures  # noqa: E402
 from simulations.engine.runner import run  # noqa: E402

@@ -55,7 +55,7 @@ MUTATIONS = [
     Mutation("series loses 1/s!", "loo/series.py", " / factorial(s)", "", SERIES),
     Mutation("series loses (−1)^s", "loo/series.py", "(-1) ** s", "1", SERIES),
     Mutation(
-        "Sherman–Morrison flips its sign", "loo/series.py", "vectors + (curvature", "vectors - (curvature", SERIES
+        "the down-date flips its sign", "loo/solving/group_problems.py", "vectors + _times", "vectors - _times", SERIES
     ),
     Mutation("left-out point stays in F", "loo/series.py", "if downdated:", "if False:", SERIES),
     Mutation(

@@ -59,7 +59,7 @@ def test_the_rows_of_a_run_are_those_of_its_sweeps_one_by_one():
     exact = truth.influence(query)[:, 0]
     points = [row for row in rows if row["part"] == "sample"]
     np.testing.assert_array_equal([row["truth"] for row in points], exact)
-    best = attribute(run, query)
+    best = attribute(run, query, estimator="two-step")
     np.testing.assert_allclose([row["half_width"] for row in points], error_bound(best)[removed, 0], rtol=1e-12)
     last = rows[-1]
     assert last["coverage"] == np.mean([abs(r["truth"] - r["two_step"]) <= r["half_width"] for r in points])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .truth_in_60_digits import CONTEXT, exactly
+from simulations.workloads.truth_in_60_digits import CONTEXT, exactly
 
 STEP = CONTEXT.mpf(10) ** -35  # of the differences that make the Hessian from gradients
 CONVERGED = CONTEXT.mpf(10) ** -25

@@ -95,7 +95,7 @@ def examine(
     remarks = list(data.notes)
     recommendation: Row = {}
     if recipe is None:
-        remarks.append("No recipe or training ridge given: no ridge can be recommended.")
+        remarks.append("Without a recipe or training ridge, and p, no ridge can be recommended.")
     else:
         recommendation = _rule(stored, data, recipe, fraction, unit)
     advice = _advice(stored, recommendation, package)

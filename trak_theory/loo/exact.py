@@ -26,6 +26,7 @@ WARM_STEPS = 4  # in single precision, which is good for a relative step of abou
 WARM_TOL = 2e-5
 CERTIFIED_STEPS = 30  # in double precision
 SHARP_STEPS = 3
+COARSE = 1e4  # a distance beyond this multiple of the fit's own is worth a Newton solve
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,8 @@ def leave_one_out(fit: Fit, queries: ArrayLike, *, tol: float = 1e-10) -> LeaveO
     displacement = solve_triangular(fit.minimum.factor, points.T, check_finite=False).T
     influence, radius = certificate.influence(points), certificate.radius(points, distance)
     unresolved: dict[int, str] = {}
-    for i in map(int, np.flatnonzero(~settled)):
+    coarse = distance > np.maximum(certificate.goal(tol), COARSE * certificate.evaluator.precision.gradient)
+    for i in map(int, np.flatnonzero(~settled | coarse)):
         alone, reason = refit(certificate, queries, i, displacement[i])
         if alone is not None and not np.all(radius[i] <= alone.radius):
             displacement[i], influence[i], radius[i] = alone.displacement, alone.influence, alone.radius
