@@ -30,6 +30,10 @@ ACTIVATIONS = {
 RESIDUALS = {"squared": lambda y, f: f - y, "logistic": lambda y, f: _each(_sigmoid)(f) - y}
 
 
+class NoTruthError(ArithmeticError):
+    """The reference itself was not found: nothing can be said of the radii."""
+
+
 @dataclass(frozen=True, eq=False)
 class ShallowTruth:
     """f = s (A σ(V x̃) + c) with one output and penalty (λ/2)‖θ‖², from the data of a fit."""
@@ -50,7 +54,7 @@ class ShallowTruth:
             theta = theta - step
             if max(abs(step)) <= CONVERGED * max(abs(theta)):
                 return theta
-        raise AssertionError("Newton's method in fifty digits did not converge")
+        raise NoTruthError("Newton's method in fifty digits did not converge")
 
     def output(self, theta, points):
         """f (q,) at points (q, d)."""

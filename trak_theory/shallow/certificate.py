@@ -121,7 +121,8 @@ def measure_bounds(queries: Queries, theta: Array, radius: float) -> tuple[Array
     steepest = operator_norms(queries.outputs.jacobian(theta)) + bend * radius
     gradient, hessian = queries.head.measure_suprema
     own = np.linalg.norm(queries.gradient(theta), axis=-1)
-    curvature = gradient * bend + hessian * steepest**2
+    with np.errstate(over="ignore", invalid="ignore"):
+        curvature = np.nan_to_num(gradient * bend + hessian * steepest**2, nan=np.inf, posinf=np.inf)
     return own + curvature * radius, curvature
 
 

@@ -37,8 +37,8 @@ class Observed:
 
 def explain(objective: TorchObjective, theta: Tensor, seen: Observed, expected: Tensor) -> str:
     """Cosine and best-fit scale of the loop's gradient with the expected one (p,), before clipping, and their cause."""
-    own, size = (float(torch.linalg.vector_norm(part)) for part in (seen.gradient, expected))
-    inner = float(seen.gradient @ expected)
+    own, size = (float(torch.linalg.vector_norm(part, dtype=torch.float64)) for part in (seen.gradient, expected))
+    inner = float(seen.gradient.double() @ expected.double())
     cosine = inner / (own * size) if own * size > 0 else 0.0
     raw = own if seen.raw_norm is None else seen.raw_norm
     scale = cosine * raw / size if size > 0 else np.inf
@@ -91,7 +91,9 @@ def _weights(objective: TorchObjective, theta: Tensor, seen: Observed) -> str:
     each = objective.sample_gradients(theta, batch).double()
     found = seen.gradient.double()
     fitted = torch.linalg.lstsq(each.T, found[:, None]).solution[:, 0]
-    left = float(torch.linalg.vector_norm(each.T @ fitted - found) / torch.linalg.vector_norm(found))
+    left = float(
+        torch.linalg.vector_norm(each.T @ fitted - found) / torch.linalg.vector_norm(found, dtype=torch.float64)
+    )
     if not left < 0.01 or len(batch) >= len(theta):
         return _unexplained()
     share = (fitted / fitted.sum()).cpu().numpy() / mean_weights(objective, fitted, batch).cpu().numpy()

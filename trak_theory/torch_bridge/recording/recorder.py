@@ -122,7 +122,7 @@ class TrajectoryRecorder:
 
     def _after_backward(self, name: str, value: Tensor) -> None:
         if value.grad is not None and not value.grad.is_sparse:
-            self._raw[name] = torch.linalg.vector_norm(value.grad)
+            self._raw[name] = torch.linalg.vector_norm(value.grad, dtype=torch.float64)
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if any(value is not None for value in (*args[1:], kwargs.get("closure"))):
@@ -175,7 +175,7 @@ class TrajectoryRecorder:
         expected = mean_gradient(self.objective, theta, seen.batch)
         off = _relative(self._gradient - clip(expected, self.clip_norm), clip(expected, self.clip_norm))
         if seen.raw_norm is not None:  # clipping hides a wrong scale
-            size = float(torch.linalg.vector_norm(expected))
+            size = float(torch.linalg.vector_norm(expected, dtype=torch.float64))
             off = max(off, abs(seen.raw_norm - size) / max(size, torch.finfo(theta.dtype).tiny))
         if not off <= _tolerance(theta):
             raise UnsupportedError(
@@ -192,9 +192,9 @@ class TrajectoryRecorder:
         t, before = len(self._batches), self._before
         recipe = self._made.at(t, before[0])
         change = replace(recipe, clip_norm=None).increment(before, self._gradient)[0]
-        rounding = 4 * torch.finfo(change.dtype).eps * float(torch.linalg.vector_norm(before[0]))
+        rounding = 4 * torch.finfo(change.dtype).eps * float(torch.linalg.vector_norm(before[0], dtype=torch.float64))
         off = float(torch.linalg.vector_norm(after[0] - before[0] - change))
-        if not off <= _tolerance(change) * float(torch.linalg.vector_norm(change)) + rounding:
+        if not off <= _tolerance(change) * float(torch.linalg.vector_norm(change, dtype=torch.float64)) + rounding:
             raise UnsupportedError(
                 f"{self._step}: the update made is {off:.2g} away from {type(self.optimizer).__name__}'s; does a hook "
                 "or a wrapper change it?"
@@ -206,6 +206,6 @@ def _tolerance(like: Tensor) -> float:
 
 
 def _relative(difference: Tensor, whole: Tensor) -> float:
-    size = float(torch.linalg.vector_norm(whole))
-    off = float(torch.linalg.vector_norm(difference))
+    size = float(torch.linalg.vector_norm(whole, dtype=torch.float64))
+    off = float(torch.linalg.vector_norm(difference, dtype=torch.float64))
     return off / size if size > 0 else off
