@@ -198,14 +198,18 @@ def test_unproved_pairs_are_not_free():
     refute(ratio, seeds)
 
 
-@pytest.mark.parametrize("forgotten", [("gradient", "losses"), ("relative", "rows")], ids=["the fit", "whitening"])
-def test_radii_that_forget_the_rounding_of(forgotten, monkeypatch):
-    """The adversary finds false radii at once."""
+@pytest.mark.parametrize(
+    ("forgotten", "radii"),
+    [(("gradient", "losses"), 4000), (("relative", "rows"), 20_000)],
+    ids=["the fit", "whitening"],
+)
+def test_radii_that_forget_the_rounding_of(forgotten, radii, monkeypatch):
+    """The adversary finds false radii at once: 20 to 65 of 20,000 under four other seeds if whitening is exact."""
 
     def forgetful(fit, rows):
         precision = working_precision(fit, rows)
-        return replace(precision, **{name: 0.0 * getattr(precision, name) for name in forgotten})
+        return replace(precision, **{name: 1e-9 * getattr(precision, name) for name in forgotten})
 
     monkeypatch.setattr("trak_theory.loo.solving.evaluation.working_precision", forgetful)
-    verdicts = survey(np.random.default_rng(0), 4000, {"leave_one_out": exact_leave_one_out})
+    verdicts = survey(np.random.default_rng(3), radii, {"leave_one_out": exact_leave_one_out})
     assert sum(len(verdict.false) for verdict in verdicts.values()) >= 10
