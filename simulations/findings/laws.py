@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.interpolate import griddata
 
 from simulations.findings.finding import Finding
-from simulations.findings.measures import Measured, contrast, count, known, law_gap, stratified
+from simulations.findings.measures import Measured, contrast, count, known, law_gap, sample, stratified
 from simulations.studies.laws import premises
 
 GRID = ["n", "p", "k", "ridge", "signal", "projected_ridge", "ensemble", "loss", "covariance"]
@@ -57,6 +57,16 @@ def _silent(rows: pd.DataFrame) -> Measured:
     """Harmful errors, beyond two standard errors, that no warning announces."""
     judged = premises.judge(rows)
     return count(judged["harmful"] & (judged["warnings"] == ""), len(judged), "designs and sketches")
+
+
+def _kept(rows: pd.DataFrame) -> Measured:
+    """Fresh projections that reach what was promised; those of one answer share its error."""
+    return sample(rows["kept"] / rows["fresh"], "answers, 100 projections each")
+
+
+def _promised(rows: pd.DataFrame) -> Measured:
+    """Promised share over the mean share that fresh projections reach."""
+    return sample(rows["promised"] / rows["reached"], "answers")
 
 
 def _of_draws(value: str, target: float):
@@ -148,5 +158,23 @@ FINDINGS = (
         "≤",
         0.0,
         _silent,
+    ),
+    Finding(
+        "order_confidence",
+        "share of fresh projections that reach the order promised with probability .99, 12 settings, {method}",
+        "ours",
+        "≥",
+        0.985,
+        _kept,
+        by=("method",),
+    ),
+    Finding(
+        "order_confidence",
+        "promised share of pairs in order over the mean share that projections reach, 12 settings, {method}",
+        "ours",
+        "≥",
+        0.9,
+        _promised,
+        by=("method",),
     ),
 )
