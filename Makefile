@@ -4,6 +4,7 @@ SIZE ?= quick
 JOBS ?= 2
 RESULTS ?= results
 FIGURES ?= figures
+SHIPPED ?= build/shipped
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := .venv/.installed
@@ -13,10 +14,11 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: paper claims nightly test quick lint coverage clean help
+.PHONY: paper figures claims nightly test quick lint coverage clean help
 
 help:
 	@echo "make paper [SIZE=quick|full] [JOBS=2]   run every study, draw every figure (resumable)"
+	@echo "make figures                            draw every figure from the rows that ship with the repository"
 	@echo "make claims                             write CLAIMS.md and the rows behind it from the stored results"
 	@echo "make test                               lint, types and the whole test suite"
 	@echo "make nightly                            every test, 2,000 examples a property, 1e6 radii, three new seeds"
@@ -38,6 +40,11 @@ paper: $(READY)
 	$(BIN)/python -m simulations claims --out $(RESULTS) > $(RESULTS)/claims.md
 	@head -1 $(RESULTS)/claims.md
 	@echo "all claims: $(RESULTS)/claims.md"
+
+# The rows of the quick size ship with the repository: nothing is computed.
+figures: $(READY)
+	$(BIN)/python -m simulations unpack --out $(SHIPPED)
+	$(BIN)/python -m paper_figures --results $(SHIPPED) --out $(FIGURES) --jobs $(JOBS)
 
 claims: $(READY)
 	$(BIN)/python -m simulations claims --out $(RESULTS) --update CLAIMS.md > /dev/null

@@ -1,7 +1,6 @@
 """The study of groups: the figure plots the stored numbers, and the errors are those of one data set by hand."""
 
 import csv
-import dataclasses
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ from support.oracles import refit
 
 from paper_figures.drawing.style import style
 from paper_figures.ladder.groups import draw
-from simulations.engine.runner import run
 from simulations.engine.store import Store
 from simulations.studies.ladder.groups import FIXED, GROUPS, RIDGE_PER_POINT, SIGNAL, STUDY, _errors
 from simulations.workloads.data import gaussian_problem
@@ -33,16 +31,12 @@ def test_errors_of_single_points_are_those_of_refits():
     assert found["newton"] == pytest.approx(np.mean(errors), rel=1e-5)
 
 
-@pytest.mark.slow
-def test_exponents_and_figure(tmp_path):
-    few = [params for params in STUDY.quick if params["replicate"] < 2]
-    (outcome,) = run([dataclasses.replace(STUDY, quick=few)], out=tmp_path)
-    assert not outcome.failures
-    frame = Store(tmp_path).load(STUDY)
+def test_exponents_and_figure(shipped, tmp_path):
+    frame = Store(shipped).load(STUDY)
     chosen = frame[(frame["regime"] == "n, d = 10") & (frame["measure"] == "difference")]
     np.testing.assert_allclose(chosen["slope"].mean(), -2, atol=0.3)
     with style():
-        drawing = draw(tmp_path)
+        drawing = draw(shipped)
     drawing.save("groups", tmp_path)
     plotted = list(csv.DictReader((tmp_path / "groups.csv").read_text().splitlines()))
     for row in plotted:

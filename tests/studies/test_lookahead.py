@@ -6,9 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-import paper_figures.__main__ as figures
 from simulations.benchmarks import lookahead as benchmark
 from simulations.engine.runner import run
 from simulations.engine.store import Store
@@ -40,16 +38,6 @@ def results(tmp_path_factory):
 
 def load(results, module):
     return Store(results).load(module.STUDY)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("module", SMALL, ids=lambda module: module.STUDY.name)
-def test_a_figure_is_drawn_from_stored_rows(results, module, tmp_path):
-    name = module.STUDY.name
-    answer = CliRunner().invoke(figures.app, [name, "--results", str(results), "--out", str(tmp_path)])
-    assert answer.exit_code == 0, answer.output
-    assert {path.suffix for path in tmp_path.iterdir()} == {".pdf", ".png", ".csv", ".txt"}
-    assert (tmp_path / f"{name}.csv").read_text().count("\n") > 3
 
 
 @pytest.mark.slow

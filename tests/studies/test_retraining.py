@@ -1,30 +1,16 @@
-"""The ladder in LDS: its rungs on two small networks, and its figure."""
-
-import dataclasses
+"""The ladder in LDS: its rungs on small networks, and its figure."""
 
 import pytest
 
 from paper_figures.drawing.style import style
 from paper_figures.retraining.lds_ladder import draw
-from simulations.engine.runner import run
 from simulations.engine.store import Store
 from simulations.findings.retraining import FINDINGS
 from simulations.studies.retraining.lds_ladder import RUNGS, STUDY
 
-pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    out = tmp_path_factory.mktemp("results")
-    few = [params for params in STUDY.quick if params["recipe"] != "minibatch SGD" and params["replicate"] < 2]
-    (outcome,) = run([dataclasses.replace(STUDY, quick=few)], out=out, jobs=1)
-    assert (outcome.computed, outcome.failures) == (4, [])
-    return out
-
-
-def test_every_rung_is_there_and_the_ladder_falls(results):
-    rows = Store(results).load(STUDY)
+def test_every_rung_is_there_and_the_ladder_falls(shipped):
+    rows = Store(shipped).load(STUDY)
     for _, ladder in rows[rows["rung"].isin(RUNGS)].groupby(["recipe", "replicate"]):
         assert tuple(ladder["rung"]) == RUNGS
     mean = rows.groupby("rung")["lds"].mean()
@@ -34,10 +20,10 @@ def test_every_rung_is_there_and_the_ladder_falls(results):
     assert ((scored["predicted"] - scored["lds"]).abs() < 4 * scored["predicted_se"] + 4 * scored["subset_se"]).all()
 
 
-def test_the_figure_shows_the_stored_numbers(results):
+def test_the_figure_shows_the_stored_numbers(shipped):
     with style():
-        drawing = draw(results)
-    rows = Store(results).load(STUDY)
+        drawing = draw(shipped)
+    rows = Store(shipped).load(STUDY)
     shown = drawing.numbers.set_index(["recipe", "rung", "measure"])["mean"]
     for (recipe, rung), part in rows[rows["rung"].isin(RUNGS)].groupby(["recipe", "rung"]):
         assert shown[recipe, rung, "measured"] == pytest.approx(part["lds"].mean())
@@ -46,7 +32,7 @@ def test_the_figure_shows_the_stored_numbers(results):
     assert "30 random subsets" in drawing.caption
 
 
-def test_every_finding_has_a_number(results):
-    rows = Store(results).load(STUDY)
+def test_every_finding_has_a_number(shipped):
+    rows = Store(shipped).load(STUDY)
     for finding in FINDINGS:
         assert [judged.verdict for judged in finding.judge(rows)] != [], finding.statement

@@ -124,21 +124,3 @@ def test_the_estimators_are_ordered_and_the_predictions_hold(corner):
         scores = frame[frame["part"] == "lds"].set_index(["score", "exponent"])["lds"]
         assert scores[RESTORED, 0] > scores[RESTORED].max() - 0.03
         assert scores[RESTORED, 0] > scores[RELEASED, 0] + 0.2
-
-
-@pytest.mark.slow
-def test_the_figure_is_drawn_from_stored_rows(corner, tmp_path, monkeypatch):
-    from importlib import import_module
-
-    from paper_figures.__main__ import figure_modules
-    from paper_figures.drawing.style import style
-
-    study, out = corner
-    figure = import_module(figure_modules()[study.name])
-    monkeypatch.setattr(figure, "find_study", lambda _: study)
-    with style():
-        drawing = figure.draw(out)
-        paths = drawing.save(study.name, tmp_path)
-    assert all(path.stat().st_size for path in paths)
-    assert set(drawing.numbers["panel"]) == {"scatter", "ranks", "budget", "ridge", "left out", "law"}
-    assert "nan" not in drawing.caption.split("Verdict")[1]

@@ -1,0 +1,20 @@
+"""Every figure of the paper is drawn from the shipped rows, in seconds and without computing anything."""
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+import paper_figures.__main__ as figures
+
+
+@pytest.mark.parametrize("name", figures.figure_modules())
+def test_a_figure_is_drawn(name, shipped, tmp_path):
+    answer = CliRunner().invoke(figures.app, [name, "--results", str(shipped), "--out", str(tmp_path), "--jobs", "1"])
+    assert answer.exit_code == 0, answer.output
+    assert {path.suffix for path in tmp_path.iterdir()} == {".pdf", ".png", ".csv", ".txt"}
+    assert all(path.stat().st_size > 0 for path in tmp_path.iterdir())
+    assert (tmp_path / f"{name}.csv").read_text().count("\n") > 3
+    caption = (tmp_path / f"{name}.txt").read_text()
+    assert re.search(r"\d", caption)
+    assert not re.search(r"\b(nan|None)\b", caption)
