@@ -161,11 +161,15 @@ def _poisson_mixture(y: Array, mean: Array, deviation: float, count: int) -> tup
     nodes = np.linspace(
         -11.0, 11.0, 15 + min(int(max(1.0, deviation) * count / 3), 75)
     )  # the left tail is as wide as s
-    s = mode[:, None] + width[:, None] * nodes
-    log_density = y[:, None] * s - np.exp(s) - (s - mean[:, None]) ** 2 / (2 * variance)
-    log_density -= gammaln(y + 1.0)[:, None] + 0.5 * np.log(2 * np.pi * variance)
-    density = np.exp(log_density) * (width * (nodes[1] - nodes[0]))[:, None]
-    return density.sum(1), (density * s).sum(1)
+    # log P N at s = mode + width t is a quadratic in t minus e^mode e^(width t): one product for the quadratic.
+    gap = mode - mean
+    constant = y * mode - gammaln(y + 1.0) - gap**2 / (2 * variance) - 0.5 * np.log(2 * np.pi * variance)
+    quadratic = np.stack([constant, (y - gap / variance) * width, -(width**2) / (2 * variance)], axis=1)
+    log_density = quadratic @ nodes ** np.arange(3)[:, None]
+    log_density -= np.exp(np.stack([mode, width], axis=1) @ np.stack([np.ones(nodes.size), nodes]))
+    sums = np.exp(log_density, out=log_density) @ np.stack([np.ones(nodes.size), nodes], axis=1)
+    mass, moment = sums.T * width * (nodes[1] - nodes[0])
+    return mass, mode * mass + width * moment
 
 
 @lru_cache(maxsize=32)

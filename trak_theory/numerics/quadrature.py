@@ -43,9 +43,12 @@ def gauss_rule(points: Array, weights: Array, count: int) -> tuple[Array, Array]
         basis[step] = vector
         vector = atoms * vector
         diagonal[step] = basis[step] @ vector
-        for _ in range(2):
-            vector = vector - basis[: step + 1].T @ (basis[: step + 1] @ vector)
-        off[step] = np.linalg.norm(vector)
+        before = np.sqrt(vector @ vector)
+        vector -= (basis[: step + 1] @ vector) @ basis[: step + 1]
+        off[step] = np.sqrt(vector @ vector)
+        if off[step] < 0.7 * before:  # much has cancelled: orthogonalise again (Kahan and Parlett)
+            vector -= (basis[: step + 1] @ vector) @ basis[: step + 1]
+            off[step] = np.sqrt(vector @ vector)
         if off[step] <= 1e-13 * spread:
             count = step + 1
             break
