@@ -21,7 +21,7 @@ def test_the_law_expects_the_share_that_projections_reach():
 
 
 @pytest.mark.slow
-def test_the_promise_is_kept_on_twelve_settings():
+def test_the_promise_is_kept_on_fourteen_settings():
     rng = np.random.default_rng(2)
     kept = []
     for setting in SETTINGS.values():
@@ -63,7 +63,7 @@ def test_the_simulated_law_has_the_covariances_of_projections():
     law = KernelLaw(spectrum(lin.features, lin.queries), 50, 1, 5.0)
     rng = np.random.default_rng(0)
     simulated = _of_the_law(law, lin.residual, rng)
-    real = _of_projections(lin, 50, 1, 5.0, rng)
+    real = _of_projections(lin, rng, k=50, ensemble=1, ridge=5.0, kind="normal")
     pairs = [np.array([next(scores)[:8].ravel() for _ in range(2500)]) for scores in (simulated, real)]
     covariance = [np.cov(draws.T) for draws in pairs]
     scale = np.sqrt(np.outer(np.diag(covariance[1]), np.diag(covariance[1])))
@@ -113,6 +113,7 @@ def test_bad_settings_are_named():
         ({"model": lin, "k": 5, "method": "guess"}, "unknown method 'guess'"),
         ({"model": lin, "k": 5, "confidence": 1.0}, "confidence must lie in"),
         ({"model": lin, "k": 21}, "k = 21 exceeds p = 20"),
+        ({"model": lin, "k": 5, "kind": "srht", "method": "law"}, "the law simulates normal projections only"),
     ):
         with pytest.raises(ValueError, match=message):
             ranked_with_confidence(**options, rng=rng)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 from numpy import ndarray as Array
@@ -16,6 +15,7 @@ from trak_theory import GLM, Fit, leave_one_out, ranked_with_confidence, trak
 from trak_theory.laws.confidence import Method, RankConfidence
 from trak_theory.loo.certified_order import proved_pairs_in_order
 from trak_theory.loo.intervals import Interval
+from trak_theory.projection.matrices import Sketch
 
 FRESH = 100  # projections that each answer is held against
 QUERIES = 5
@@ -35,6 +35,7 @@ class Setting:
     decay: float = 0.0  # column j has standard deviation j^−decay
     density: float = 1.0  # share of entries that are not 0
     design: str = ""
+    kind: Sketch = "normal"
 
 
 SETTINGS = {
@@ -50,7 +51,10 @@ SETTINGS = {
     "digits": Setting(150, 64, "logistic", 1.0, 30, 1, 1.0, design="digits"),
     "cancer": Setting(150, 30, "logistic", 1.0, 15, 1, 1.0, design="cancer"),
     "cancer, small ridge": Setting(150, 30, "logistic", 0.1, 20, 4, 0.1, design="cancer"),
+    "CountSketch, sparse": Setting(150, 80, "logistic", 2.0, 50, 1, 1.0, density=0.1, kind="countsketch"),
+    "SRHT, digits": Setting(150, 64, "logistic", 1.0, 30, 1, 1.0, design="digits", kind="srht"),
 }
+NORMAL = [name for name, setting in SETTINGS.items() if setting.kind == "normal"]
 
 
 def run(params: Params, rng: Generator) -> Rows:
@@ -74,7 +78,7 @@ def run(params: Params, rng: Generator) -> Rows:
 def answered(setting: Setting, method: Method, rng: Generator) -> tuple[RankConfidence, Array]:
     """The answer for a data set of `setting`, and the shares that FRESH projections reach."""
     fit, queries = problem(setting, rng)
-    projection = {"k": setting.k, "ensemble": setting.ensemble, "ridge": setting.projected_ridge}
+    projection = {"k": setting.k, "ensemble": setting.ensemble, "ridge": setting.projected_ridge, "kind": setting.kind}
     answer = ranked_with_confidence(fit, queries=queries, method=method, rng=rng, **projection)
     lin, exact = fit.linearize(queries), leave_one_out(fit, queries)
     truth = Interval(exact.influence, exact.radius)
@@ -120,11 +124,16 @@ def _threes_and_eights() -> tuple[Array, Array]:
     return pixels[chosen] / 16, (labels[chosen] == 8).astype(float)
 
 
+def _cells(replicates: int) -> list[Params]:
+    drawn = grid(setting=list(SETTINGS), method=["draws"], replicate=range(replicates))
+    return drawn + grid(setting=NORMAL, method=["law"], replicate=range(replicates))
+
+
 STUDY = Study(
     name="order_confidence",
-    summary="Share of fresh projections that reach the order promised by ranked_with_confidence, on twelve settings.",
+    summary="Share of fresh projections that reach the order promised by ranked_with_confidence, on fourteen settings.",
     run=run,
-    quick=grid(setting=list(SETTINGS), method=list(get_args(Method)), replicate=range(1)),
-    full=grid(setting=list(SETTINGS), method=list(get_args(Method)), replicate=range(20)),
+    quick=_cells(1),
+    full=_cells(20),
     seconds=2,
 )
