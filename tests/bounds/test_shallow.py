@@ -207,16 +207,37 @@ def hostile_fit(seed):
     return fit, points, ShallowTruth(inputs, targets, width, activation, loss, ridge, scale)
 
 
-def false_radii(fit, points, truth):
-    """How many certified entries miss the truth, of how many."""
+def shares_of_radius(fit, points, truth):
+    """error/radius of every certified entry."""
     exact = leave_one_out(fit, fit.at(points))
-    full, false, certified = truth.output(truth.minimum_near(fit.theta), points), 0, 0
+    full, shares = truth.output(truth.minimum_near(fit.theta), points), []
     for i in np.flatnonzero(np.isfinite(exact.radius).all(1)):
         left = truth.output(truth.minimum_near(exact.theta[i], i), points)
         errors = abs(full - left - exactly(exact.influence[i].tolist()))
-        false += np.sum(errors > exactly(exact.radius[i].tolist()))
-        certified += len(points)
-    return false, certified
+        shares.append(errors / exactly(exact.radius[i].tolist()))
+    return np.ravel(shares).astype(float)
+
+
+def false_radii(fit, points, truth):
+    """How many certified entries miss the truth, of how many."""
+    shares = shares_of_radius(fit, points, truth)
+    return np.sum(shares > 1), shares.size
+
+
+def well_posed_fit(seed):
+    """A small network with ridge 1, inputs and outputs of order 1; queries, and its truth."""
+    rng = np.random.default_rng(seed)
+    n, d, width = int(rng.integers(6, 12)), int(rng.integers(1, 3)), int(rng.integers(1, 4))
+    activation, loss = str(rng.choice(list(ACTIVATIONS))), str(rng.choice(["squared", "logistic"]))
+    inputs = rng.standard_normal((n, d))
+    targets = np.sin(inputs[:, 0]) + 0.3 * rng.standard_normal(n)
+    targets = targets if loss == "squared" else (np.arange(n) % 2).astype(float)
+    model = TwoLayer(inputs, targets, width=width, activation=activation, loss=loss, ridge=1.0)
+    return (
+        model.fit(model.initial(rng)),
+        rng.standard_normal((10, d)),
+        ShallowTruth(inputs, targets, width, activation, loss, 1.0, 1.0),
+    )
 
 
 @pytest.mark.parametrize("seed", [2, 5, 6, 10])
@@ -224,6 +245,13 @@ def test_radii_of_leave_one_out_hold_in_fifty_digits(seed):
     false, certified = false_radii(*hostile_fit(seed))
     assert false == 0
     assert certified >= 100
+
+
+def test_radii_of_well_posed_networks_are_not_wide():
+    """A certificate a million times too wide would hold as well."""
+    shares = np.concatenate([shares_of_radius(*well_posed_fit(seed)) for seed in (100, 101, 102)])
+    assert shares.max() <= 1
+    assert 1 / np.median(shares) < 300
 
 
 @pytest.mark.slow

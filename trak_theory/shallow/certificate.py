@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy import ndarray as Array
+from scipy.linalg import solve
 
 from trak_theory.numerics.whitening import EPS
 from trak_theory.shallow.network import NetworkOutputs
@@ -124,6 +125,25 @@ def measure_bounds(queries: Queries, theta: Array, radius: float) -> tuple[Array
     with np.errstate(over="ignore", invalid="ignore"):
         curvature = np.nan_to_num(gradient * bend + hessian * steepest**2, nan=np.inf, posinf=np.inf)
     return own + curvature * radius, curvature
+
+
+def query_error(
+    objective: Objective, queries: Queries, theta: Array, weights: Array, certificate: Certificate
+) -> Array:
+    """|g(θ) − g(θ*)| at most (q,), θ* the minimiser that the certificate of θ (p,) puts within t; inf without one.
+
+    The smaller of sup‖∇g‖ t and ‖H⁻¹∇g‖ (‖∇F‖ + ½Lt²) + ½ sup‖∇²g‖ t², since H(θ − θ*) = ∇F up to ½Lt².
+    """
+    distance = certificate.radius
+    if not np.isfinite(distance):
+        return np.full(queries.count, np.inf)
+    steepest, curvature = measure_bounds(queries, theta, distance)
+    hessian = objective.hessian(theta, weights)
+    doubt = _hessian_rounding(objective, theta) + len(theta) * EPS * float(np.linalg.norm(hessian, 2))
+    left = certificate.gradient_norm + 0.5 * third_bound(objective, theta, weights)(distance) * distance**2
+    pulled = np.linalg.norm(solve(hessian, queries.gradient(theta).T, assume_a="pos", check_finite=False), axis=0)
+    along = pulled * (1.0 + doubt / certificate.smallest_eigenvalue) * left + 0.5 * curvature * distance**2
+    return np.minimum(steepest * distance, along)
 
 
 def remainder_bound(queries: Queries, theta: Array, distance: float) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.errors import ConvergenceError
-from trak_theory.shallow.certificate import Certificate, certify, measure_bounds
+from trak_theory.shallow.certificate import Certificate, certify, query_error
 from trak_theory.shallow.model import ShallowFit
 from trak_theory.shallow.objective import Objective
 from trak_theory.shallow.queries import Queries
@@ -131,6 +131,7 @@ def _certified(
     radius, distance = np.full((b, q), np.inf), np.full(b, np.inf)
     gradient, smallest = np.full(b, np.nan), np.full(b, np.nan)
     unresolved: dict[int, str] = {}
+    own = query_error(fit.objective, queries, fit.theta, np.ones(n), fit.certificate) + queries.rounding(fit.theta)
     for k, (i, at) in enumerate(zip(map(int, rows), found, strict=True)):
         at, certificate = _settled(fit.objective, at, without(n, i))
         if isinstance(at, ConvergenceError) or certificate is None:
@@ -139,10 +140,8 @@ def _certified(
         gradient[k], smallest[k] = certificate.gradient_norm, certificate.smallest_eigenvalue
         theta[k] = at
         if np.isfinite(certificate.radius):
-            steepest, _ = measure_bounds(queries, at, certificate.radius)
-            own, _ = measure_bounds(queries, fit.theta, fit.certificate.radius)
-            radius[k] = steepest * certificate.radius + own * fit.certificate.radius
-            radius[k] += queries.rounding(at) + queries.rounding(fit.theta)
+            radius[k] = query_error(fit.objective, queries, at, without(n, i), certificate) + own
+            radius[k] += queries.rounding(at)
             distance[k] = np.linalg.norm(at - fit.theta) + certificate.radius + fit.certificate.radius
         else:
             unresolved[i] = f"leaving out point {i}: the premise of the certificate fails"
