@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 
 from trak_theory.laws.channels import Channel
-from trak_theory.laws.design import Design
+from trak_theory.laws.design import Design, Scales
 from trak_theory.laws.gaussian_pair import NOTHING_SHARED, ScoreLaw, Sharing
 from trak_theory.laws.kernel_limit import KernelLimit, kernel_limit
 from trak_theory.laws.premises import OTHER_DIMENSION, RowPremises, row_premises
@@ -60,7 +60,7 @@ def rank_law(
     noise: float | None = None,
     channel: Channel | None = None,
     spectrum: ArrayLike | None = None,
-    scales: Any = None,
+    scales: Scales = None,
     top: float = 0.1,
     kind: Kind = "gaussian",
     density: float | None = None,

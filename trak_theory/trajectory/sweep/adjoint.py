@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
 
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.optimizer.steps import State
@@ -25,8 +24,8 @@ class Adjoint:
     def __init__(self, state: State) -> None:
         theta, *slots = (empty((0, part.shape[-1]), part) for part in state)
         self.points: list[int] = []
-        self.thetas: list[Any] = [theta]
-        self.slots: list[Any] = slots
+        self.thetas: list[Tensor] = [theta]
+        self.slots: list[Tensor] = slots
         self.following: list[Moment] = []
 
     def read_out(self, point: int, slope: Tensor) -> None:
@@ -52,7 +51,7 @@ class Adjoint:
 
     def pull_back(
         self, here: Moment, frozen: int, live: Sequence[int], at_once: int
-    ) -> Iterator[tuple[slice, Any, Any | None]]:
+    ) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
         """From t + 1 to t in place, at most `at_once` rows at a time: the rows, ḡ_t and θ̄_t, each (rows, p).
 
         (x̄_t, ḡ_t) = F_tᵀ x̄_{t+1};  the caller adds H_t ḡ_t to the θ̄_t that it is given. Points that are not in `live`
@@ -71,7 +70,7 @@ class Adjoint:
         """ḡ_t of some rows; writes θ̄_t without its curvature to `before`, and the slots of the last state kept."""
         last = min(len(self.following), frozen - 1)
 
-        def pull(block: slice) -> tuple[Any]:
+        def pull(block: slice) -> tuple[Tensor]:
             slots: State = tuple(slot[rows, block] for slot in self.slots)
             for j in range(len(self.following), 0, -1):
                 part = self.following[j - 1].part(block)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.optimizer.steps import Clipping, State, StepMap
@@ -13,7 +13,7 @@ from trak_theory.trajectory.run import Run
 from trak_theory.trajectory.sweep.blocks import squared_norm
 
 Estimator = Literal["two-step", "frozen-push", "exact-push", "hybrid", "first-order", "sgd"]
-Change = tuple[Any, ...]  # like a State, with None for a part that does not change
+Change = tuple[Tensor, ...]  # like a State, with None for a part that does not change
 
 LINEAR = ("first-order", "sgd")
 YOUNG = 10  # steps; from there on one gradient is at most about a tenth of v̂
@@ -51,7 +51,7 @@ def push(
     estimator: Estimator,
     here: Moment,
     following: Sequence[Moment],
-    xi: Callable[[slice], Any],
+    xi: Callable[[slice], Tensor],
     pieces: Sequence[slice],
 ) -> Iterator[tuple[slice, list[Change]]]:
     """Terms that ξ (b, p) at step t adds to δx_{t+1}, δx_{t+2}, …; all that is not listed propagates linearly.
@@ -72,7 +72,7 @@ def push(
         yield block, _changes(estimator, here.part(block), later, slope, pushed)
 
 
-def _clipping(here: Moment, xi: Callable[[slice], Any], pieces: Sequence[slice]) -> tuple[Clipping, Any]:
+def _clipping(here: Moment, xi: Callable[[slice], Tensor], pieces: Sequence[slice]) -> tuple[Clipping, Tensor]:
     """The clipping of g + ξ, and gᵀξ (b, 1)."""
     norm, gradient = here.step.clip_norm, here.gradient
     if norm is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
@@ -57,7 +56,7 @@ class Removals:
     def _total(self) -> float:
         return float(batch_weights(self.run.objective, self.run.batches[self.t]).sum())
 
-    def xi(self, part: slice, gradients: Tensor) -> Callable[[slice], Any]:
+    def xi(self, part: slice, gradients: Tensor) -> Callable[[slice], Tensor]:
         """Block of coordinates ↦ ξ (b, block), from ∇ℓ_i (b, p)."""
         return lambda block: self.perturbation(part, self.here.gradient[block], gradients[:, block])
 
