@@ -117,7 +117,7 @@ def examine(
         setting=setting,
         implicit_ridge=stored.first.implicit_ridge,
         effective_dimension=stored.first.effective_dimension,
-        spare=stored.first.spare,
+        residual_degrees_of_freedom=stored.first.residual_degrees_of_freedom,
         mean=stored.scores,
         sd=stored.sd,
         scale=1.0 if recomputed is None else recomputed.scale,

@@ -117,7 +117,7 @@ def examine(
         setting={**setting, "rank": space.rank},
         implicit_ridge=None if law.singular else law.implicit_ridge,
         effective_dimension=None if law.singular else law.effective_dimension,
-        spare=None if law.singular else law.spare,
+        residual_degrees_of_freedom=None if law.singular else law.residual_degrees_of_freedom,
         mean=mean,
         sd=sd,
         scale=1.0 if comparison is None else comparison["scale"],

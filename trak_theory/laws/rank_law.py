@@ -158,7 +158,7 @@ def rank_law_of(
     return RankLaw(
         *_measures(law, overlaps.slope, top),
         influence=RankLaw(*_measures(first, 1.0, top)),
-        warnings=state.warnings + _warnings(state, kernel.spare, top),
+        warnings=state.warnings + _warnings(state, kernel.residual_degrees_of_freedom, top),
     )
 
 
@@ -194,11 +194,11 @@ def refuse_singular(design: Design, k: int, ridge: float) -> None:
         )
 
 
-def _warnings(state: StateEvolution, spare: float, top: float) -> tuple[str, ...]:
+def _warnings(state: StateEvolution, freedom: float, top: float) -> tuple[str, ...]:
     warnings = []
-    if spare < FEW_DEGREES_OF_FREEDOM:
+    if freedom < FEW_DEGREES_OF_FREEDOM:
         warnings.append(
-            f"k − df₂ = {spare:.3g} degrees of freedom: the scores vary wildly between projections and their mean "
+            f"k − df₂ = {freedom:.3g} degrees of freedom: the scores vary wildly between projections and their mean "
             "agreement falls short of the law; choose another k or a larger projected ridge"
         )
     if top * state.design.n < FEW_TOP_POINTS:

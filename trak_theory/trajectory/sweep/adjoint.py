@@ -8,7 +8,7 @@ from itertools import groupby
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.sweep.blocks import blocks, empty, in_blocks, zeros
-from trak_theory.trajectory.sweep.push import Change, Moment
+from trak_theory.trajectory.sweep.push import RecordedStep, StateChange
 
 
 class Adjoint:
@@ -26,7 +26,7 @@ class Adjoint:
         self.points: list[int] = []
         self.thetas: list[Tensor] = [theta]
         self.slots: list[Tensor] = slots
-        self.following: list[Moment] = []
+        self.following: list[RecordedStep] = []
 
     def read_out(self, point: int, slope: Tensor) -> None:
         """Add x̄_r = (∂f/∂θ, 0, …), r = t + 1; slope (q, p)."""
@@ -42,7 +42,7 @@ class Adjoint:
         q = len(self.thetas[0]) // max(1, len(self.points))
         return [self.points.index(r) * q + k for r in points for k in range(q)]
 
-    def inner(self, changes: Sequence[Change], rows: slice, block: slice) -> Tensor:
+    def inner(self, changes: Sequence[StateChange], rows: slice, block: slice) -> Tensor:
         """Σ ⟨x̄, δx⟩ over a block of coordinates of the changes (b, block) of x_{t+1}, x_{t+2}, …: (b, rows)."""
         total = sum(change[0] @ theta[rows, block].T for change, theta in zip(changes, self.thetas, strict=False))
         if len(changes) < len(self.thetas):  # the points read come before the last state, where their slots are zero
@@ -50,7 +50,7 @@ class Adjoint:
         return total + sum(part @ slot[rows, block].T for part, slot in zip(changes[-1][1:], self.slots, strict=True))
 
     def pull_back(
-        self, here: Moment, frozen: int, live: Sequence[int], at_once: int
+        self, here: RecordedStep, frozen: int, live: Sequence[int], at_once: int
     ) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
         """From t + 1 to t in place, at most `at_once` rows at a time: the rows, ḡ_t and θ̄_t, each (rows, p).
 
@@ -66,7 +66,7 @@ class Adjoint:
         self.following = [here, *self.following][:frozen]
         self._keep(live)
 
-    def _slope(self, here: Moment, frozen: int, rows: slice, before: Tensor) -> Tensor:
+    def _slope(self, here: RecordedStep, frozen: int, rows: slice, before: Tensor) -> Tensor:
         """ḡ_t of some rows; writes θ̄_t without its curvature to `before`, and the slots of the last state kept."""
         last = min(len(self.following), frozen - 1)
 
