@@ -180,10 +180,9 @@ def _checked(
     values = stored.first.eigen[0] + stored.first.ridge
     if rounding := rounding_sentence(float(values[-1]), float(values[0]), SINGLE):
         return None, rounding
-    scores = data.informative_scores
-    if scores is None or data.scores is None:
+    if (scores := data.informative_scores) is None:
         return None, None
-    if zeros := zero_scores(data.scores, data.informative):
+    if zeros := zero_scores(data):
         return None, zeros
     found = recompute(stored.kernels, data.residual, scores, epsilon, rng)
     return found, found.explanation
