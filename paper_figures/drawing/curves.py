@@ -57,9 +57,10 @@ def data_sets(numbers: pd.DataFrame) -> str:
     return f"points and bars are mean ± s.e. over {replicates} data sets (bars shorter than a marker are hidden)."
 
 
-def shared_legend(figure: Figure, axis: Axes, columns: int) -> None:
+def shared_legend(figure: Figure, axis: Axes, columns: int | None = None, *, title: str | None = None) -> None:
+    """One legend below all panels, with the entries of one of them; all in one row unless `columns` says otherwise."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns or len(handles), title=title)
 
 
 def replicates(numbers: pd.DataFrame) -> str:

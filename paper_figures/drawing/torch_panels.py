@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import t as student
 
-from paper_figures.drawing.curves import ESTIMATORS, curves, summary
+from paper_figures.drawing.curves import ESTIMATORS, curves, shared_legend, summary
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS
 
 # Colours and markers go by place; the hybrid is last, for only the language models have it.
@@ -72,8 +72,7 @@ def _present(labels: dict[str, str], numbers: pd.DataFrame) -> dict[str, str]:
 
 
 def legend(figure: Figure, axis: Axes) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    shared_legend(figure, axis)
 
 
 def paired(frame: pd.DataFrame, better: str, worse: str, *, x: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from paper_figures.drawing.curves import shared_legend
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -39,8 +40,7 @@ def draw(results: Path) -> Drawing:
     grid[1][0].set_yscale("log")
     for axis, panel in zip(grid[1], panels, strict=True):
         axis.set_xlabel(LABELS[panel])
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(PAIRS))
+    shared_legend(figure, grid[0][0], len(PAIRS))
     return Drawing(figure, numbers, _caption(frame, numbers))
 
 

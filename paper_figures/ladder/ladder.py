@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy import ndarray as Array
 
+from paper_figures.drawing.curves import shared_legend
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -45,8 +46,7 @@ def draw(results: Path) -> Drawing:
     for axis, data in zip(grid[0], datasets, strict=True):
         sizes = numbers[numbers["data"] == data].iloc[0]
         axis.set_title(f"{LABELS[data]}\nn = {sizes['n']:,}\np = {sizes['p']}, k = {sizes['k']}")
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    shared_legend(figure, grid[0][0], 2)
     return Drawing(figure, numbers, _caption(frame, numbers))
 
 

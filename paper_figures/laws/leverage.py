@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import data_sets, simulated
+from paper_figures.drawing.curves import data_sets, shared_legend, simulated
 from paper_figures.drawing.style import COLOURS, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -30,8 +30,7 @@ def draw(results: Path) -> Drawing:
         _panel(axis, numbers[numbers["score"] == score], measure)
         axis.set_title(title)
         axis.set_xlabel("standard deviation of log c")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    shared_legend(figure, figure.axes[0], 3)
     return Drawing(figure, numbers, _caption(frame, numbers))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from paper_figures.drawing.curves import shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -51,8 +52,7 @@ def draw(results: Path) -> Drawing:
     spread.set(xlabel="k/n", ylabel="standard deviation of z-scores", ylim=(0.9, 1.1))
     coverage.axhline(0.95, color=GUIDE, zorder=0)
     coverage.set(xlabel="k/n", ylabel="coverage of 95 % intervals", ylim=(0.9, 1.0))
-    handles, labels = spread.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    shared_legend(figure, spread, 2)
     return Drawing(figure, cells, _caption(frame))
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import data_sets, simulated
+from paper_figures.drawing.curves import data_sets, shared_legend, simulated
 from paper_figures.drawing.style import COLOURS, GUIDE, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -34,8 +34,7 @@ def draw(results: Path) -> Drawing:
         axes[0].set_ylabel(f"p = {size['p']} = {size['p_over_n']:g} n\nλ = {size['ridge']:g}")
     for axis in panels[-1]:
         axis.set_xlabel("k / p")
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+    shared_legend(figure, panels[0][0])
     return Drawing(figure, numbers, _caption(frame, numbers))
 
 

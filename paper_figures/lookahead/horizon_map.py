@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import replicates
+from paper_figures.drawing.curves import replicates, shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
 from paper_figures.lookahead.lookahead_selection import TITLES
 from simulations.engine.store import Store
@@ -33,8 +33,7 @@ def draw(results: Path) -> Drawing:
         _cells(right, table, chosen)
         left.set_title(TITLES[name], loc="left")
         recipes.append(f"{TITLES[name]}: " + "; ".join(chosen.recipe().split("\n")))
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), title="learning rate")
+    shared_legend(figure, grid[0][0], title="learning rate")
     first = frame.iloc[0]
     numbers = pd.concat(pieces, ignore_index=True)
     caption = (

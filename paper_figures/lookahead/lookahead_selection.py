@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import replicates
+from paper_figures.drawing.curves import replicates, shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -79,8 +79,7 @@ def draw(results: Path) -> Drawing:
         axes[0].set_xticks([-1, -0.1, 0, 0.1, 1], ["−1", "−.1", "0", ".1", "1"])
         axes[1].set_yticklabels([])
         axes[0].set_ylabel(TITLES[name])
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(rates), title="learning rate")
+    shared_legend(figure, grid[0][0], len(rates), title="learning rate")
     return Drawing(figure, numbers, _caption(frame, numbers))
 
 

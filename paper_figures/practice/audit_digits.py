@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import bars
+from paper_figures.drawing.curves import bars, shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -30,8 +30,7 @@ def draw(results: Path) -> Drawing:
         axis.set_title("coverage of 95 % intervals" if measure == "coverage" else measure)
         axis.grid(axis="y", color=GUIDE, alpha=0.4)
     figure.axes[-1].set_ylim(0.9, 1.0)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    shared_legend(figure, figure.axes[0], 2)
     first = frame.iloc[0]
     caption = (
         f"An audit of TRAK scores of a 64-{first['hidden']}-10 digits network (n = {first['n']}, {first['queries']} "

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import bars
+from paper_figures.drawing.curves import bars, shared_legend
 from paper_figures.drawing.style import GUIDE, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -39,8 +39,7 @@ def draw(results: Path) -> Drawing:
         axis.set_title(f"budget k·J = {budget}")
         axis.set_xlabel("projected dimension k")
     figure.axes[0].set_ylabel("Kendall's τ with the reference")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    shared_legend(figure, figure.axes[0], 3)
     first = frame.iloc[0]
     caption = (
         f"Planning for digits-network gradients (n = {first['n']}). Kendall's τ with a fixed reference, the "

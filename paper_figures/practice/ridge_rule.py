@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from paper_figures.drawing.curves import shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -42,8 +43,7 @@ def draw(results: Path) -> Drawing:
         axis.set_title(recipe)
     figure.axes[0].set_ylabel("LDS")
     figure.axes[len(recipes) // 2].set_xlabel("ridge/ridge of the rule")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    shared_legend(figure, figure.axes[0], 3)
     return Drawing(figure, numbers, _caption(numbers))
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import bars
+from paper_figures.drawing.curves import bars, shared_legend
 from paper_figures.drawing.style import GUIDE, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -43,8 +43,7 @@ def draw(results: Path) -> Drawing:
         axis.set_xscale("log", base=2)
         axis.set_xlabel(LABELS[curve])
     _guide(grid[0][0], numbers)
-    handles, labels = grid[1][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+    shared_legend(figure, grid[1][0])
     return Drawing(figure, numbers, _caption(frame, slopes))
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import bars
+from paper_figures.drawing.curves import bars, shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -32,8 +32,7 @@ def draw(results: Path) -> Drawing:
     for axis, (n, width) in zip(panels[len(ridges) :], sizes, strict=True):
         _scores(axis, scores[(scores["n"] == n) & (scores["width"] == width)])
         axis.set_title(f"subsets, n = {n:g}, m = {width:g}")
-    handles, labels = panels[-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+    shared_legend(figure, panels[-1])
     return Drawing(figure, numbers, _caption(frame))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import ESTIMATORS, replicates, summary
+from paper_figures.drawing.curves import ESTIMATORS, replicates, shared_legend, summary
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -40,8 +40,7 @@ def draw(results: Path) -> Drawing:
         axis.set_yticks(range(len(variants)), variants)
         axis.set_ylim(len(variants) - 0.5, -0.5)
         axis.grid(axis="x", color=GUIDE, linewidth=0.3)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    shared_legend(figure, axes[0], 2)
     first = frame.iloc[0]
     caption = (
         "What the execution of a sweep costs: relative change of the influence of n = "

@@ -63,8 +63,8 @@ def test_a_radius_is_near_the_error_and_half_of_it_is_false():
     problems = certificate.evaluator.problems
     block = np.array([0])
     points = problems.newton_points(block)
-    reach, _ = certificate.evaluator.reach(block)
-    (_, bound), _ = certificate.near(block, certificate.evaluator.evaluate(block, points, reach))
+    dual_norm, _ = certificate.evaluator.dual_norms(block)
+    (_, bound), _ = certificate.near(block, certificate.evaluator.evaluate(block, points, dual_norm))
     exact = np.log(counts[2:].mean()) - np.log(counts.mean())
     hessian = counts.sum() * (6 / 8)
     distance = np.sqrt(hessian) * abs(abs(points[0, 0]) / np.sqrt(counts.sum()) - exact)
@@ -85,5 +85,5 @@ def test_sharp_reach_is_smaller_and_still_covers_every_remaining_row():
         hessian = (rows.T * fit.curvature[keep]) @ rows + 0.1 * np.eye(4)
         largest = np.sqrt(np.einsum("ip,ip->i", rows, np.linalg.solve(hessian, rows.T).T).max())
         block = np.array([g])
-        assert largest <= sharp.reach(block)[0][0] <= largest * (1 + 1e-9)
-        assert sharp.reach(block)[0][0] <= loose.reach(block)[0][0] * (1 + 1e-12)
+        assert largest <= sharp.dual_norms(block)[0][0] <= largest * (1 + 1e-9)
+        assert sharp.dual_norms(block)[0][0] <= loose.dual_norms(block)[0][0] * (1 + 1e-12)

@@ -56,7 +56,7 @@ def test_projected_influence_lies_around_influence_at_the_same_ridge(lin, seed, 
         target(check(interval, truth[0]))
 
 
-TANH = {"slope": 1.0, "bend": 4 / 3**1.5}
+TANH = {"sup_first": 1.0, "sup_second": 4 / 3**1.5}
 
 
 def two_layer(inputs, a, w, b, c):
@@ -99,7 +99,7 @@ def test_nearly_tight_linearisation():
 
 
 def test_relu_and_uncertified_distances_have_no_radius():
-    curvature = two_layer_curvature(np.ones((2, 1)), np.zeros(3), slope=1.0, bend=np.inf)
+    curvature = two_layer_curvature(np.ones((2, 1)), np.zeros(3), sup_first=1.0, sup_second=np.inf)
     assert "ReLU" in linearisation_interval(np.zeros(2), curvature, 0.1).unresolved[0]
     lost = linearisation_interval(np.zeros((2, 3)), 1.0, np.array([[np.inf], [0.1]]))
     assert lost.unresolved == {0: "the distance is not certified"}

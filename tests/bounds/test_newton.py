@@ -24,8 +24,8 @@ def test_newton_certificate(fit, index, seed, size):
     scene = landscape(fit, index % len(fit.glm.targets))
     v = displacement(np.random.default_rng(seed), size, len(scene.ridge))
     with np.errstate(over="ignore"):
-        decrement, drift = np.linalg.norm(scene.gradient(v)), scene.drift(v)
-    bound = newton_certificate(decrement, scene.reach, drift, scene.m3)
+        decrement, curvature_ratio = np.linalg.norm(scene.gradient(v)), scene.curvature_ratio(v)
+    bound = newton_certificate(decrement, scene.dual_norm, curvature_ratio, scene.m3)
     distance = np.linalg.norm(v)
     assert distance <= bound * (1 + ROUNDING)
     target(float(distance / bound))
@@ -33,12 +33,12 @@ def test_newton_certificate(fit, index, seed, size):
 
 @given(st.sampled_from([Squared(), Logistic(), Poisson(), PseudoHuber(1.0), PseudoHuber(0.2)]), *PLACES)
 def test_both_in_one_dimension(loss, minimiser, point, reference):
-    distance, decrement, reach, drift, after = tilted(loss, minimiser, point, reference)
-    bound = newton_certificate(decrement, reach, drift, loss.self_concordance)
+    distance, decrement, dual_norm, curvature_ratio, after = tilted(loss, minimiser, point, reference)
+    bound = newton_certificate(decrement, dual_norm, curvature_ratio, loss.self_concordance)
     assert distance <= bound * (1 + 1e-9) + 1e-13
     if distance > 1e-6:
         target(float(distance / bound))
-    assert after <= chord_radius(distance, abs(point - reference), reach, loss.self_concordance) + 1e-13 * reach
+    assert after <= chord_radius(distance, abs(point - reference), dual_norm, loss.self_concordance) + 1e-13 * dual_norm
 
 
 @given(hard_fits(), indices, seeds, st.floats(-3, 1), st.floats(1, 2))
@@ -47,7 +47,7 @@ def test_chord_radius(fit, index, seed, size, slack):
     v = displacement(np.random.default_rng(seed), size, len(scene.ridge))
     with np.errstate(over="ignore"):
         after = np.linalg.norm(v - scene.gradient(v))
-        bound = chord_radius(slack * np.linalg.norm(v), scene.change(v), scene.reach, scene.m3)
+        bound = chord_radius(slack * np.linalg.norm(v), scene.change(v), scene.dual_norm, scene.m3)
     assert after <= bound + ROUNDING * np.linalg.norm(v)
     target(float(after / max(bound, np.linalg.norm(v) * ROUNDING)))
 
@@ -83,10 +83,10 @@ def test_equality_poisson_far_above_its_minimiser():
     # F(θ) = e^θ at θ − θ̂ = t > 0 with M = e^θ: the curvature falls as fast as M₃ allows all the way down.
     t = np.array([0.1, 1.0, 3.0])
     decrement = (np.exp(t) - 1) / np.exp(t / 2)
-    reach, distance = np.exp(-t / 2), t * np.exp(t / 2)
-    assert np.allclose(newton_certificate(decrement, reach, 1.0, 1.0), distance, rtol=1e-12)
-    # Against a reference of four times the curvature, norms double and the drift is four.
-    assert np.allclose(newton_certificate(decrement / 2, reach / 2, 4.0, 1.0), distance * 2, rtol=1e-12)
+    dual_norm, distance = np.exp(-t / 2), t * np.exp(t / 2)
+    assert np.allclose(newton_certificate(decrement, dual_norm, 1.0, 1.0), distance, rtol=1e-12)
+    # Against a reference of four times the curvature, norms double and the curvature ratio is four.
+    assert np.allclose(newton_certificate(decrement / 2, dual_norm / 2, 4.0, 1.0), distance * 2, rtol=1e-12)
     assert np.isinf(newton_certificate(1.0, 1.0, 1.0, 1.0))
 
 

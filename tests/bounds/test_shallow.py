@@ -53,18 +53,18 @@ def in_the_ball(theta, radius, rng):
 @given(networks, radii)
 def test_second_and_third_derivatives_stay_below_their_suprema(choice, radius):
     objective, theta, _, rng = problem(choice)
-    bend, twist = derivative_bounds(objective.outputs, theta, radius)
+    sup_second, sup_third = derivative_bounds(objective.outputs, theta, radius)
     at, v = in_the_ball(theta, radius, rng)
     expansion = objective.outputs.at(at[None])
     seen = np.linalg.norm(expansion.quadratic(v[None])[0], axis=-1)
-    assert np.all(seen <= bend * (1 + 1e-12))
+    assert np.all(seen <= sup_second * (1 + 1e-12))
     u = rng.standard_normal(expansion.value.shape)
     u /= np.linalg.norm(u, axis=-1, keepdims=True)
-    for i in range(len(bend)):
+    for i in range(len(sup_second)):
         one = np.zeros_like(u)
         one[0, i] = u[0, i]
-        assert abs(expansion.third(one, v[None])[0] @ v) <= twist[i] * (1 + 1e-12)
-    target(float(np.max(seen / bend)))
+        assert abs(expansion.third(one, v[None])[0] @ v) <= sup_third[i] * (1 + 1e-12)
+    target(float(np.max(seen / sup_second)))
 
 
 @given(networks, radii)
@@ -102,13 +102,13 @@ def worst_unit():
 
 def test_the_supremum_of_the_hessian_is_nearly_attained():
     outputs, theta, direction = worst_unit()
-    bend, _ = derivative_bounds(outputs, theta, 0.0)
+    sup_second, _ = derivative_bounds(outputs, theta, 0.0)
     seen = abs(outputs.at(theta[None]).quadratic(direction[None])[0, 0, 0])
-    assert 0.99 < seen / bend[0] <= 1.0
+    assert 0.99 < seen / sup_second[0] <= 1.0
 
 
 def test_the_supremum_of_the_third_derivative_of_the_objective_is_nearly_attained():
-    """A target met exactly leaves 3 (∇f·v)(vᵀ∇²f v) of the squared loss, with ∇f along the steepest bend."""
+    """A target met exactly leaves 3 (∇f·v)(vᵀ∇²f v) of the squared loss, with ∇f along the steepest curvature."""
     outputs, theta, direction = worst_unit()
     objective = Objective(outputs, head_for("squared", outputs.at(theta[None]).value[0, :, 0]), 0.1, np.zeros(4))
     seen = abs(objective.at(theta[None], np.ones(1)).third(direction[None])[0] @ direction)

@@ -66,7 +66,7 @@ def share(error, radius, scale=1.0):
 
 
 @pytest.mark.parametrize(
-    ("loss", "m3", "with_drift"),
+    ("loss", "m3", "with_ratio"),
     [
         (Poisson(), 0.5, True),
         (Logistic(), 0.5, True),
@@ -77,10 +77,10 @@ def share(error, radius, scale=1.0):
     ],
     ids=["M₃/2 poisson", "M₃/2 logistic", "pseudo-Huber M₃ = 1", "no c poisson", "no c logistic", "no c pseudo-Huber"],
 )
-def test_weakened_newton_certificate(loss, m3, with_drift):
+def test_weakened_newton_certificate(loss, m3, with_ratio):
     def ratio(minimiser, point, reference):
-        distance, decrement, reach, drift, _ = tilted(loss, minimiser, point, reference)
-        return share(distance, newton_certificate(decrement, reach, drift if with_drift else 1.0, m3))
+        distance, decrement, dual_norm, curvature_ratio, _ = tilted(loss, minimiser, point, reference)
+        return share(distance, newton_certificate(decrement, dual_norm, curvature_ratio if with_ratio else 1.0, m3))
 
     refute(ratio, *PLACES)
 
@@ -88,8 +88,8 @@ def test_weakened_newton_certificate(loss, m3, with_drift):
 @pytest.mark.parametrize(("m3", "counted"), [(0.5, 1.0), (1.0, 0.0)], ids=["M₃ halved", "no change of outputs"])
 def test_weakened_chord_radius(m3, counted):
     def ratio(minimiser, point, reference):
-        distance, _, reach, _, after = tilted(Poisson(), minimiser, point, reference)
-        return share(after, chord_radius(distance, counted * abs(point - reference), reach, m3))
+        distance, _, dual_norm, _, after = tilted(Poisson(), minimiser, point, reference)
+        return share(after, chord_radius(distance, counted * abs(point - reference), dual_norm, m3))
 
     refute(ratio, *PLACES)
 
@@ -178,7 +178,9 @@ def test_half_the_linearisation_radius():
     def ratio(step):
         # f = a tanh(wx) at a = w = 0, x = 3: the remainder is all there is.
         radius = linearisation_radius(
-            two_layer_curvature(np.array([[3.0]]), np.zeros(1), slope=1.0, bend=4 / 3**1.5, distance=2**0.5 * step),
+            two_layer_curvature(
+                np.array([[3.0]]), np.zeros(1), sup_first=1.0, sup_second=4 / 3**1.5, distance=2**0.5 * step
+            ),
             2**0.5 * step,
         )
         return share(step * np.tanh(3 * step), radius / 2)

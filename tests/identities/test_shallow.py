@@ -79,8 +79,8 @@ def test_activations_have_their_derivatives_and_suprema(name):
 
 
 def test_relu_has_its_slope_almost_everywhere():
-    value, slope, bend, twist = as_activation("relu").derivatives(np.array([-2.0, 3.0]))
-    assert (value.tolist(), slope.tolist(), bend.tolist(), twist.tolist()) == ([0, 3], [0, 1], [0, 0], [0, 0])
+    value, slope, second, third = as_activation("relu").derivatives(np.array([-2.0, 3.0]))
+    assert (value.tolist(), slope.tolist(), second.tolist(), third.tolist()) == ([0, 3], [0, 1], [0, 0], [0, 0])
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -91,11 +91,11 @@ def test_gradient_hessian_and_third_derivative_against_complex_steps(name, loss,
     state = objective.at(theta, weights)
     slope = derivative(lambda at: objective.at(at, weights).value, theta, direction)
     assert relative((state.gradient * direction).sum(-1), slope) < 1e-10
-    bend = derivative(lambda at: objective.at(at, weights).gradient, theta, direction)
-    assert relative(state.hvp(direction), bend) < 1e-10
-    assert relative(objective.hessian(theta[0], weights[0]) @ direction[0], bend[0]) < 1e-10
-    twist = derivative(lambda at: objective.at(at, weights).hvp(direction), theta, direction)
-    assert relative(state.third(direction), twist) < 1e-10
+    second = derivative(lambda at: objective.at(at, weights).gradient, theta, direction)
+    assert relative(state.hvp(direction), second) < 1e-10
+    assert relative(objective.hessian(theta[0], weights[0]) @ direction[0], second[0]) < 1e-10
+    third = derivative(lambda at: objective.at(at, weights).hvp(direction), theta, direction)
+    assert relative(state.third(direction), third) < 1e-10
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -107,8 +107,8 @@ def test_outputs_and_measure_against_complex_steps(name, loss):
     moved = derivative(lambda at: outputs.at(at).value, theta, direction)
     assert relative(expansion.jvp(direction), moved) < 1e-10
     assert relative(outputs.jacobian(theta[0]) @ direction[0], moved[0]) < 1e-10
-    bend = derivative(lambda at: outputs.at(at).jvp(direction), theta, direction)
-    assert relative(expansion.quadratic(direction), bend) < 1e-10
+    second = derivative(lambda at: outputs.at(at).jvp(direction), theta, direction)
+    assert relative(expansion.quadratic(direction), second) < 1e-10
     queries = Queries(outputs, head)
     slope = derivative(queries.value, theta, direction)
     assert relative(queries.gradient(theta[0]) @ direction[0], slope[0]) < 1e-10
@@ -120,8 +120,8 @@ def test_outputs_and_measure_against_complex_steps(name, loss):
 @pytest.mark.parametrize("name", SMOOTH)
 def test_activation_derivatives_equal_the_symbolic_blocks_of_a_unit(name):
     points, outer = np.linspace(-4, 4, 33), 1.7
-    _, slope, bend, _ = as_activation(name).derivatives(points)
-    for block, expected in (("d2f/dadw", slope), ("d2f/dwdw", outer * bend)):
+    _, slope, second, _ = as_activation(name).derivatives(points)
+    for block, expected in (("d2f/dadw", slope), ("d2f/dwdw", outer * second)):
         symbolic = with_activation(unit_blocks()[block].subs(x, 1), SYMBOLIC[name])
         np.testing.assert_allclose(sp.lambdify([a_w, z], symbolic, "scipy")(outer, points), expected, atol=1e-13)
 

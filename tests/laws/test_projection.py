@@ -86,9 +86,9 @@ def test_controls_explicit_ridge_and_raw_dimension_are_refuted():
     draws = draws_of(lin, k=k, ridge=ridge)
     with pytest.raises(AssertionError):  # centred at the explicit ridge: no shrinkage by the projection
         check(draws, influence(trak_kernel(lin, ridge=1e-9)), law.sd)
-    spare = KernelLaw(spectrum(lin.features, lin.queries), k).spare
+    freedom = KernelLaw(spectrum(lin.features, lin.queries), k).residual_degrees_of_freedom
     with pytest.raises(AssertionError):  # k for k − df₂
-        check(draws, law.mean, law.sd * np.sqrt(spare / k))
+        check(draws, law.mean, law.sd * np.sqrt(freedom / k))
 
 
 def test_averaging_projections():

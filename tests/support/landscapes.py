@@ -32,7 +32,7 @@ class Landscape:
         return self.fit.glm.loss.self_concordance
 
     @property
-    def reach(self):
+    def dual_norm(self):
         return np.linalg.norm(self.rows, axis=1).max()
 
     def gradient(self, v):
@@ -41,11 +41,11 @@ class Landscape:
         moved = loss.residual(self.targets, self.outputs + self.rows @ v)
         return self.rows.T @ (self.weights * (moved - loss.residual(self.targets, self.outputs))) + self.ridge @ v
 
-    def drift(self, v):
+    def curvature_ratio(self, v):
         """max_j d_j(θ̂)/d_j(v), at least 1."""
         loss = self.fit.glm.loss
         there, here = (loss.curvature(self.targets, f) for f in (self.reference, self.outputs + self.rows @ v))
-        with np.errstate(divide="ignore", invalid="ignore"):  # a curvature that underflows there has an infinite drift
+        with np.errstate(divide="ignore", invalid="ignore"):  # a curvature that underflows there has an infinite ratio
             return max(1.0, np.max(np.where(here > 0, there / here, np.inf)))
 
     def change(self, v):
@@ -92,7 +92,7 @@ PLACES = tuple(st.floats(-4, 4) for _ in range(3))  # minimiser, point and refer
 def tilted(loss, minimiser, point, reference):
     """F(θ) = ℓ(θ) − ℓ′(minimiser) θ in one dimension, in norms of the curvature at `reference`.
 
-    Distance of the point from the minimiser, decrement, reach, drift, and distance after one chord step.
+    Distance of the point from the minimiser, decrement, dual norm, curvature ratio, and distance after one chord step.
     """
     there, here = loss.curvature(0.0, np.array([reference, point]))
     gradient = np.diff(loss.residual(0.0, np.array([minimiser, point])))[0]

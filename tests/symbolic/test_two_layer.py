@@ -52,16 +52,16 @@ def test_gradient_and_hessian_against_complex_steps(network, name):
     for x in inputs:
         slope = gradient(split(theta), x, symbolic)
         np.testing.assert_allclose(slope, complex_step(lambda t, x=x: output(t, x, function), theta), rtol=1e-12)
-        bend = complex_step(lambda t, x=x: gradient(split(t), x, symbolic), theta)
-        np.testing.assert_allclose(hessian(split(theta), x, symbolic), bend, atol=1e-12)
+        second = complex_step(lambda t, x=x: gradient(split(t), x, symbolic), theta)
+        np.testing.assert_allclose(hessian(split(theta), x, symbolic), second, atol=1e-12)
 
 
 def test_units_do_not_mix(network):
     theta, inputs, _ = network
-    bend = hessian(split(theta), inputs[0], sp.tanh(z))
+    second = hessian(split(theta), inputs[0], sp.tanh(z))
     unit = np.r_[np.arange(UNITS), np.repeat(np.arange(UNITS), WIDTH), np.arange(UNITS), -1]
-    assert np.all(bend[unit[:, None] != unit] == 0)
-    assert np.all(bend[-1] == 0)
+    assert np.all(second[unit[:, None] != unit] == 0)
+    assert np.all(second[-1] == 0)
 
 
 def test_dropped_gauss_newton_term_completes_the_hessian_of_the_loss(network):

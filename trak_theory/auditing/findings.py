@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy import ndarray as Array
 from scipy.optimize import minimize_scalar
 
 from trak_theory.auditing.checking.alarms import ScoreCheck
+from trak_theory.auditing.inputs import AuditData
 from trak_theory.projection.kernel_law import KernelLaw
 
 ROUNDING = 5.0  # ε s_max/s_min of the projected Gram matrix: below it, Kendall ≥ .98 in all trials
@@ -78,8 +78,11 @@ def rounding_sentence(largest: float, smallest: float, epsilon: float) -> str | 
     )
 
 
-def zero_scores(scores: Array, informative: Array) -> str | None:
+def zero_scores(data: AuditData) -> str | None:
     """Words for scores that are zero, or not, where they should not be; None if there are none."""
+    scores, informative = data.scores, data.informative
+    if scores is None:
+        return None
     if not scores.any():
         return "all of them are 0"
     empty = informative & ~scores.any(0)

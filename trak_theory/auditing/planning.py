@@ -130,8 +130,8 @@ def plan_against(
         for k, ensemble, price in settings:
             if freedom > k * (1 + 1e-9):
                 continue
-            spare = k - space.second_degrees_of_freedom(implicit)
-            kendall = float(np.mean(erf(signal / (unit * implicit / np.sqrt(ensemble * spare)))))
+            freedom = k - space.second_degrees_of_freedom(implicit)
+            kendall = float(np.mean(erf(signal / (unit * implicit / np.sqrt(ensemble * freedom)))))
             grid.append(Choice(k, ensemble, max(space.projected_ridge(implicit, k), 0.0), implicit, kendall, price))
     best = {choice.k: choice for choice in sorted(grid, key=lambda choice: choice.kendall)}
     curve = tuple(best[k] for k, _, _ in settings if k in best)

@@ -117,7 +117,7 @@ def examine(
         setting=setting,
         implicit_ridge=stored.first.implicit_ridge,
         effective_dimension=stored.first.effective_dimension,
-        spare=stored.first.spare,
+        residual_degrees_of_freedom=stored.first.residual_degrees_of_freedom,
         mean=stored.scores,
         sd=stored.sd,
         scale=1.0 if recomputed is None else recomputed.scale,
@@ -180,10 +180,9 @@ def _checked(
     values = stored.first.eigen[0] + stored.first.ridge
     if rounding := rounding_sentence(float(values[-1]), float(values[0]), SINGLE):
         return None, rounding
-    scores = data.informative_scores
-    if scores is None or data.scores is None:
+    if (scores := data.informative_scores) is None:
         return None, None
-    if zeros := zero_scores(data.scores, data.informative):
+    if zeros := zero_scores(data):
         return None, zeros
     found = recompute(stored.kernels, data.residual, scores, epsilon, rng)
     return found, found.explanation

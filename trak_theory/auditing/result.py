@@ -19,7 +19,7 @@ class Audit:
     verdict            the one answer: trust the order, or not, and what to do; `advice` is its one recommended value
     setting            sizes, package, its parameter, k, J, μ, projected (or not), aim
     implicit_ridge γ   what the projection amounts to; None where there is no kernel (k > rank, μ = 0)
-    effective_dimension df(γ), spare = k − df₂
+    effective_dimension df(γ), residual_degrees_of_freedom = k − df₂
     scores             as given; None if none were
     mean, sd           of every score over projections, times `scale`: in the unit of the given scores, if any. For
                        projected features `mean` is the scores of the given projections themselves
@@ -42,7 +42,7 @@ class Audit:
     setting: Row
     implicit_ridge: float | None = None
     effective_dimension: float | None = None
-    spare: float | None = None
+    residual_degrees_of_freedom: float | None = None
     scores: Array | None = field(default=None, repr=False)
     mean: Array | None = field(default=None, repr=False)
     sd: Array | None = field(default=None, repr=False)

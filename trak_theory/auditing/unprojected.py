@@ -117,7 +117,7 @@ def examine(
         setting={**setting, "rank": space.rank},
         implicit_ridge=None if law.singular else law.implicit_ridge,
         effective_dimension=None if law.singular else law.effective_dimension,
-        spare=None if law.singular else law.spare,
+        residual_degrees_of_freedom=None if law.singular else law.residual_degrees_of_freedom,
         mean=mean,
         sd=sd,
         scale=1.0 if comparison is None else comparison["scale"],
@@ -200,10 +200,9 @@ def _checked(data: AuditData, laws: Laws, epsilon: float, rng: Generator) -> tup
     largest = float(law.space.eigenvalues[-1])
     if rounding := rounding_sentence(largest, smallest_eigenvalue(law), epsilon):
         return None, rounding
-    scores = data.informative_scores
-    if scores is None or data.scores is None:
+    if (scores := data.informative_scores) is None:
         return None, None
-    if zeros := zero_scores(data.scores, data.informative):
+    if zeros := zero_scores(data):
         return None, zeros
     if not laws.usable or law.noise == 0:
         return None, None

@@ -32,7 +32,7 @@ from trak_theory.numerics.agreement import kendall
 
 LOGISTIC, POISSON = small_glm("logistic"), small_glm("poisson")
 WIDTH = 4
-TANH = {"slope": 1.0, "bend": 4 / 3**1.5}
+TANH = {"sup_first": 1.0, "sup_second": 4 / 3**1.5}
 
 
 @dataclass(frozen=True, eq=False)

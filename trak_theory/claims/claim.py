@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy import ndarray as Array
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 from trak_theory.numerics.estimate import Estimate
 
 Kind = Literal["identity", "bound", "expansion", "limit"]
-Function = Callable[[Any], Any]  # of a case
-Domain = Callable[[Generator], Any]
+Function = Callable[[Any], object]  # of a case
+Domain = Callable[[Generator], object]
 
 IDENTITY_TOLERANCE = 1e-9  # relative to the largest entry; rounding of well-conditioned problems stays far below
 ORDER_TOLERANCE = 0.1
@@ -71,14 +73,14 @@ class Entry:
 Verdict = tuple[float, float, float, bool]
 
 
-def _identity(predicted: Any, measured: Any) -> Verdict:
+def _identity(predicted: ArrayLike, measured: ArrayLike) -> Verdict:
     predicted, measured = np.broadcast_arrays(np.asarray(predicted, float), np.asarray(measured, float))
     scale = np.abs(predicted).max() or 1.0
     difference = float(np.abs(measured - predicted).max() / scale)
     return _rms(predicted), _rms(measured), difference, difference <= IDENTITY_TOLERANCE
 
 
-def _bound(predicted: Any, measured: Any) -> Verdict:
+def _bound(predicted: ArrayLike, measured: ArrayLike) -> Verdict:
     predicted, measured = np.broadcast_arrays(np.asarray(predicted, float), np.asarray(measured, float))
     holds = bool(np.all(measured <= predicted))
     ratio = float(np.max(measured / np.maximum(predicted, np.finfo(float).tiny)))
@@ -94,11 +96,11 @@ def _limit(predicted: float, measured: Estimate) -> Verdict:
     return float(predicted), measured.value, measured.se, holds
 
 
-def _rms(array: Any) -> float:
+def _rms(array: Array) -> float:
     return float(np.sqrt(np.mean(array**2)))
 
 
-_JUDGES: dict[Kind, Callable[[Any, Any], Verdict]] = {
+_JUDGES: dict[Kind, Callable[..., Verdict]] = {
     "identity": _identity,
     "bound": _bound,
     "expansion": _expansion,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from trak_theory.losses import LOSSES, Loss
 from trak_theory.symbolic.adamw import tangent
 from trak_theory.symbolic.losses import ORDERS, formulas, numeric_derivative
 from trak_theory.symbolic.notation import letters_of, numeric, z
-from trak_theory.symbolic.two_layer import gradient, hessian
+from trak_theory.symbolic.two_layer import Parameters, gradient, hessian
 
 COMPLEX_STEP = 1e-30
 UNITS, INPUTS = 3, 4
@@ -30,18 +31,18 @@ def _network(rng: Generator) -> dict[str, Array]:
     return {"theta": rng.standard_normal(UNITS * (INPUTS + 2) + 1), "inputs": rng.standard_normal(INPUTS)}
 
 
-def unflatten(theta: Array) -> tuple[Array, Array, Array, Any]:
+def unflatten(theta: Array) -> Parameters:
     """(a, W, b, c) from the flat parameters, in the order of `gradient`."""
     outer, weights, bias, offset = np.split(theta, np.cumsum([UNITS, UNITS * INPUTS, UNITS]))
     return outer, weights.reshape(UNITS, INPUTS), bias, offset[0]
 
 
-def network_output(theta: Array, inputs: Array) -> Any:
+def network_output(theta: Array, inputs: Array) -> complex:
     outer, weights, bias, offset = unflatten(theta)
     return outer @ np.tanh(weights @ inputs + bias) + offset
 
 
-def complex_step(function: Any, point: Array) -> Array:
+def complex_step(function: Callable[[Array], complex | Array], point: Array) -> Array:
     """∂function/∂point, one row for each coordinate of the point, exact to rounding."""
     steps = COMPLEX_STEP * 1j * np.eye(point.size)
     return np.array([np.imag(function(point + step)) / COMPLEX_STEP for step in steps])
@@ -58,7 +59,7 @@ def _adamw(rng: Generator) -> dict[str, Any]:
 def _derived_tangent(case: dict[str, Any]) -> Array:
     """The tangent of one step from the symbolic D and S, (3, p)."""
 
-    def value(expression: Any) -> Any:
+    def value(expression: sp.Expr) -> Array:
         expression = sp.sympify(expression)
         return numeric(expression)(**{letter.name: case[letter.name] for letter in letters_of(expression)})
 

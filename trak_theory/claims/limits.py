@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -48,7 +47,7 @@ def _plane_kernels(rng: Generator) -> Array:
     return projected_kernels(np.array(PLANE), 1, rng)
 
 
-def _inserted(expression: Any, values: Mapping[Any, float]) -> Callable[[Any], float]:
+def _inserted(expression: sp.Expr, values: Mapping[sp.Symbol, float]) -> Callable[[object], float]:
     return lambda _: float(expression.subs(values))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -12,6 +12,7 @@ from numpy import ndarray as Array
 
 if TYPE_CHECKING:
     from trak_theory.retraining import Lds, OverQueries
+    from trak_theory.retraining.crossed import CrossedMean
 
 REQUIRED, OPTIONAL = ("scores", "subsets", "outputs"), ("replicates", "other")
 PADDING = -1
@@ -72,7 +73,7 @@ def subset_rows(subsets: Array) -> list[Array]:
     return [row[row != PADDING] for row in subsets]
 
 
-def estimates(found: Lds, gap: OverQueries | None) -> dict[str, Any]:
+def estimates(found: Lds, gap: OverQueries | None) -> dict[str, CrossedMean]:
     """Those numbers that there are, by name."""
     every = {
         "LDS": found.estimate,
@@ -99,7 +100,7 @@ def as_text(found: Lds, gap: OverQueries | None, level: float) -> str:
     return "\n".join(lines)
 
 
-def as_dict(found: Lds, gap: OverQueries | None, level: float) -> dict[str, Any]:
+def as_dict(found: Lds, gap: OverQueries | None, level: float) -> dict[str, object]:
     numbers = {
         name: {"value": one.value, "bias": one.bias, "se": one.se, "interval": one.interval(level)}
         for name, one in estimates(found, gap).items()

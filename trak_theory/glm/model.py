@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy import ndarray as Array
@@ -18,6 +18,9 @@ from trak_theory.numerics.checks import check_scale, frozen, non_negative, query
 from trak_theory.numerics.whitening import RowSpace, row_space
 
 if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+    from statsmodels.base.model import LikelihoodModelResults
+
     from trak_theory.trajectory.objective import GLMObjective
 
 
@@ -55,14 +58,16 @@ class GLM:
         self.loss.check(self.targets)
 
     @classmethod
-    def from_sklearn(cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> GLM:
+    def from_sklearn(
+        cls, estimator: BaseEstimator, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+    ) -> GLM:
         """The GLM that a fitted scikit-learn estimator minimises; see `trak_theory.glm.sklearn`."""
         from trak_theory.glm.sklearn import translate
 
         return cls(**translate(estimator, X, y, sample_weight))
 
     @classmethod
-    def from_statsmodels(cls, results: Any) -> GLM:
+    def from_statsmodels(cls, results: LikelihoodModelResults) -> GLM:
         """The GLM that statsmodels' results minimise; see `trak_theory.glm.statsmodels`."""
         from trak_theory.glm.statsmodels import check_stationary, translate
 

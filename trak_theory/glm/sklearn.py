@@ -12,7 +12,7 @@ The intercept is a last column of ones without ridge (liblinear penalises it: co
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from numpy import ndarray as Array
@@ -20,10 +20,23 @@ from numpy.typing import ArrayLike
 
 from trak_theory.numerics.checks import real_array
 
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
 SUPPORTED = "LinearRegression, Ridge, binary LogisticRegression (L2 or no penalty), PoissonRegressor"
 
 
-def translate(estimator: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> dict[str, Any]:
+class Arguments(TypedDict):
+    """Arguments of `GLM`."""
+
+    features: Array
+    targets: Array
+    loss: str
+    ridge: Array
+    weights: Array
+
+
+def translate(estimator: BaseEstimator, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Arguments:
     """Arguments of the GLM whose optimum is the estimator's. For a Pipeline, `X` is what the pipeline takes.
 
     Query rows come from `design_rows`, so that scaler and intercept are applied to them too.
@@ -44,7 +57,7 @@ def translate(estimator: Any, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLi
     return {"features": features, "targets": targets, "loss": loss, "ridge": ridges, "weights": weights}
 
 
-def design_rows(estimator: Any, X: ArrayLike) -> Array:
+def design_rows(estimator: BaseEstimator, X: ArrayLike) -> Array:
     """Rows of the design for `X`: the pipeline's transforms, then the intercept column."""
     model = _final_step(estimator)
     transformed = estimator[:-1].transform(X) if model is not estimator and len(estimator) > 1 else X
@@ -56,32 +69,32 @@ def design_rows(estimator: Any, X: ArrayLike) -> Array:
     return np.column_stack([rows, np.full(len(rows), value)])
 
 
-def _final_step(estimator: Any) -> Any:
+def _final_step(estimator: BaseEstimator) -> BaseEstimator:
     return estimator[-1] if type(estimator).__name__ == "Pipeline" else estimator
 
 
-def _has_intercept(model: Any) -> bool:
+def _has_intercept(model: BaseEstimator) -> bool:
     return bool(model.fit_intercept)
 
 
-def _penalises_intercept(model: Any) -> bool:
+def _penalises_intercept(model: BaseEstimator) -> bool:
     return getattr(model, "solver", None) == "liblinear"
 
 
 Translation = tuple[Array, str, float, Array]
 
 
-def _linear(model: Any, y: Array, weights: Array) -> Translation:
+def _linear(model: BaseEstimator, y: Array, weights: Array) -> Translation:
     return _one_output(model, y), "squared", 0.0, weights
 
 
-def _ridge(model: Any, y: Array, weights: Array) -> Translation:
+def _ridge(model: BaseEstimator, y: Array, weights: Array) -> Translation:
     if np.ndim(model.alpha):
         raise TypeError("from_sklearn supports Ridge with one alpha, not one per target")
     return _one_output(model, y), "squared", float(model.alpha), weights
 
 
-def _one_output(model: Any, y: Array) -> Array:
+def _one_output(model: BaseEstimator, y: Array) -> Array:
     if np.ndim(model.coef_) > 1 and len(model.coef_) > 1:
         raise TypeError(f"from_sklearn supports one output, this model has {len(model.coef_)}")
     if getattr(model, "positive", False):
@@ -89,7 +102,7 @@ def _one_output(model: Any, y: Array) -> Array:
     return y.ravel()
 
 
-def _logistic(model: Any, y: Array, weights: Array) -> Translation:
+def _logistic(model: BaseEstimator, y: Array, weights: Array) -> Translation:
     if len(model.classes_) != 2:
         raise TypeError(f"from_sklearn supports two classes, this LogisticRegression has {len(model.classes_)}")
     l1_ratio = getattr(model, "l1_ratio", 0)
@@ -106,11 +119,11 @@ def _logistic(model: Any, y: Array, weights: Array) -> Translation:
     return (y == model.classes_[1]).astype(float), "logistic", 0.0 if unpenalised else 1.0 / model.C, weights
 
 
-def _poisson(model: Any, y: Array, weights: Array) -> Translation:
+def _poisson(model: BaseEstimator, y: Array, weights: Array) -> Translation:
     return y, "poisson", float(model.alpha) * float(weights.sum()), weights
 
 
-_TRANSLATIONS: dict[str, Callable[[Any, Array, Array], Translation]] = {
+_TRANSLATIONS: dict[str, Callable[[BaseEstimator, Array, Array], Translation]] = {
     "LinearRegression": _linear,
     "Ridge": _ridge,
     "LogisticRegression": _logistic,

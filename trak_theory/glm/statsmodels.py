@@ -13,12 +13,15 @@ one training point: leaving it out removes all w copies, as in statsmodels' own 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.glm.minimise import Objective
+
+if TYPE_CHECKING:
+    from statsmodels.base.model import LikelihoodModel, LikelihoodModelResults
 
 SUPPORTED = "OLS, WLS, Logit, and GLM with family Gaussian, Binomial (0/1) or Poisson and its canonical link"
 LOSS_OF_FAMILY = {
@@ -29,7 +32,17 @@ LOSS_OF_FAMILY = {
 STATIONARY = 1e-3  # the most that a Newton step may move an output, relative to max(1, max|f|)
 
 
-def translate(results: Any) -> dict[str, Any]:
+class Arguments(TypedDict):
+    """Arguments of `GLM`."""
+
+    features: Array
+    targets: Array
+    loss: str
+    weights: Array | None
+    offset: Array | None
+
+
+def translate(results: LikelihoodModelResults) -> Arguments:
     """Arguments of the GLM whose optimum is `results.params`; rows of the design are those of `results.model.exog`.
 
     Raises TypeError, by name, for models, families, links and penalties without a translation.
@@ -59,7 +72,7 @@ def translate(results: Any) -> dict[str, Any]:
     }
 
 
-def _refuse_penalties(results: Any, kind: str) -> None:
+def _refuse_penalties(results: LikelihoodModelResults, kind: str) -> None:
     fitted = type(getattr(results, "_results", results)).__name__
     if fitted.startswith(("L1", "Regularized")):
         raise TypeError(
@@ -68,7 +81,7 @@ def _refuse_penalties(results: Any, kind: str) -> None:
         )
 
 
-def _loss(model: Any, kind: str) -> str:
+def _loss(model: LikelihoodModel, kind: str) -> str:
     if kind != "GLM":
         return "logistic" if kind == "Logit" else "squared"
     family, link = type(model.family).__name__, type(model.family.link).__name__
@@ -82,20 +95,20 @@ def _loss(model: Any, kind: str) -> str:
     return LOSS_OF_FAMILY[family, link]
 
 
-def _weights(model: Any, kind: str) -> Array | None:
+def _weights(model: LikelihoodModel, kind: str) -> Array | None:
     if kind == "GLM":
         return np.asarray(model.freq_weights * model.var_weights, float)
     return np.broadcast_to(model.weights, model.endog.shape) if kind == "WLS" else None
 
 
-def _offset(model: Any, kind: str) -> Array | None:
+def _offset(model: LikelihoodModel, kind: str) -> Array | None:
     if kind in ("OLS", "WLS"):
         return None
     offset = model._offset_exposure if kind == "GLM" else getattr(model, "offset", None)
     return None if offset is None else np.broadcast_to(np.asarray(offset, float), model.endog.shape)
 
 
-def check_stationary(objective: Objective, results: Any) -> None:
+def check_stationary(objective: Objective, results: LikelihoodModelResults) -> None:
     """Raise ValueError where a Newton step from `results.params` would still move an output noticeably.
 
     Such a fit is constrained, or has not converged.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy import ndarray as Array
@@ -15,6 +15,16 @@ from trak_theory.numerics.quadrature import gauss_rule
 
 SCALE_NODES, FEW_SCALES = 12, 4
 DENSITY_NODES, QUANTILES = 200, 20_000  # of a law of scales with a density, and of any other
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """A law of scales: anything with a quantile function, such as a frozen distribution of `scipy.stats`."""
+
+    def ppf(self, q: Array, /) -> Array: ...
+
+
+Scales: TypeAlias = ArrayLike | Distribution | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +63,7 @@ class Design:
         return replace(self, scales=np.exp(nodes), scale_weights=weights)
 
 
-def design_of(*, n: Any, p: Any, signal: ArrayLike, spectrum: ArrayLike | None = None, scales: Any = None) -> Design:
+def design_of(*, n: int, p: int, signal: ArrayLike, spectrum: ArrayLike | None = None, scales: Scales = None) -> Design:
     """The design from what a user says.
 
     spectrum (p,) ≥ 0, default all 1; signal κ, spread evenly over the coordinates, or the coordinates θ*_j (p,) in
@@ -88,11 +98,11 @@ def _squared_coordinates(signal: ArrayLike, eigenvalues: Array) -> Array:
     return coordinates**2
 
 
-def scale_rule(scales: Any) -> tuple[Array, Array]:
+def scale_rule(scales: Scales) -> tuple[Array, Array]:
     """Gauss rule for the law of c, in log c: scales may span decades."""
     if scales is None:
         return np.ones(1), np.ones(1)
-    values, weights = _quantiles(scales) if hasattr(scales, "ppf") else (scales, None)
+    values, weights = _quantiles(scales) if isinstance(scales, Distribution) else (scales, None)
     values = real_array("scales", values, 1)
     if np.any(values <= 0):
         raise ValueError(f"scales must be positive, got {values.min():g}")
@@ -101,7 +111,7 @@ def scale_rule(scales: Any) -> tuple[Array, Array]:
     return np.exp(nodes), masses
 
 
-def _quantiles(distribution: Any) -> tuple[Array, Array]:
+def _quantiles(distribution: Distribution) -> tuple[Array, Array]:
     """Values and weights: c = ppf(Φ(z)) is smooth in z where c has a density, so few z are enough.
 
     Both rules end at the same quantile, 1/(2·20,000): beyond it a heavy tail would decide the moments.

@@ -18,14 +18,14 @@ class KernelLimit:
     implicit_ridge  γ
     square          q₂₂ = tr ΣRΣR
     noise           E tr ΣKΣK − q₂₂ for one projection; divide it by the number of projections averaged
-    spare           k − df₂, df₂ = tr SRSR: what the noise rests on; infinite where K does not depend on P
+    residual_degrees_of_freedom   k − df₂, df₂ = tr SRSR; infinite where K does not depend on P
     """
 
     e2: float
     implicit_ridge: float
     square: float
     noise: float
-    spare: float
+    residual_degrees_of_freedom: float
 
 
 def kernel_limit(design: Design, *, k: float, projected_ridge: float) -> KernelLimit:
@@ -49,8 +49,8 @@ def kernel_limit(design: Design, *, k: float, projected_ridge: float) -> KernelL
     if gamma == 0:
         return KernelLimit(e2, gamma, square, 0.0, np.inf)
     y = float(count @ (s * inverse**2)) * square / trace
-    spare = k - df + gamma * mixed * y
-    return KernelLimit(e2, gamma, square, gamma**2 * y**2 / spare, spare)
+    freedom = k - df + gamma * mixed * y
+    return KernelLimit(e2, gamma, square, gamma**2 * y**2 / freedom, freedom)
 
 
 def unprojected_limit(design: Design, ridge: float) -> KernelLimit:

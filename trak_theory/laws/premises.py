@@ -12,10 +12,10 @@ over pairs of rows x, x′ with E c² = 1; cosines, so that long rows do not cou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.numerics.checks import real_array
 
@@ -43,7 +43,7 @@ class RowPremises:
         return float(np.var(self.scales**2))
 
 
-def row_premises(rows: Any) -> RowPremises:
+def row_premises(rows: ArrayLike) -> RowPremises:
     """Kurtosis and spread of a sample of rows (m, p); the first 2,000 count.
 
     >>> import numpy as np
@@ -53,17 +53,17 @@ def row_premises(rows: Any) -> RowPremises:
     >>> round(row_premises(gaussian).kurtosis), round(row_premises(sparse).kurtosis, -1)
     (3, 60.0)
     """
-    rows = real_array("rows", rows, 2)[:MOST_ROWS]
-    squares = np.einsum("ip,ip->i", rows, rows)
-    rows, squares = rows[squares > 0], squares[squares > 0]
-    if len(rows) < FEW_ROWS:
-        raise ValueError(f"{len(rows)} non-zero rows: the premises need at least {FEW_ROWS}")
-    unit = rows / np.sqrt(squares)[:, None]
+    sample = real_array("rows", rows, 2)[:MOST_ROWS]
+    squares = np.einsum("ip,ip->i", sample, sample)
+    sample, squares = sample[squares > 0], squares[squares > 0]
+    if len(sample) < FEW_ROWS:
+        raise ValueError(f"{len(sample)} non-zero rows: the premises need at least {FEW_ROWS}")
+    unit = sample / np.sqrt(squares)[:, None]
     pairs = np.triu_indices(len(unit), 1)
     cosines = (unit @ unit.T)[pairs] ** 2
     fourth = float((cosines**2).mean() / cosines.mean() ** 2)
     kurtosis = np.sqrt(max((fourth - 3) / cosines.mean() + 3, 9.0))
-    dimension = float(squares.mean() ** 2 / np.mean((rows @ rows.T)[pairs] ** 2))
+    dimension = float(squares.mean() ** 2 / np.mean((sample @ sample.T)[pairs] ** 2))
     relative = squares / squares.mean()
     spread = relative.var()
     kept = np.sqrt(max(spread - 2 / dimension, 0.0) / spread) if spread > 0 else 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -27,7 +26,7 @@ class ProximalPoint:
     curvature: Array
 
 
-def proximal(loss: Loss, targets: ArrayLike, outputs: ArrayLike, step: Any) -> ProximalPoint:
+def proximal(loss: Loss, targets: ArrayLike, outputs: ArrayLike, step: ArrayLike) -> ProximalPoint:
     """argmin_f η ℓ(y, f) + (f − z)²/2: the root of f + η ℓ′(y, f) = z, elementwise with broadcasting.
 
     targets y, outputs z, step η ≥ 0. A point that leaves training with leverage η d/(1 + η d) has z as its

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 
 from trak_theory.laws.channels import Channel
-from trak_theory.laws.design import Design
+from trak_theory.laws.design import Design, Scales
 from trak_theory.laws.gaussian_pair import NOTHING_SHARED, ScoreLaw, Sharing
 from trak_theory.laws.kernel_limit import KernelLimit, kernel_limit
 from trak_theory.laws.premises import OTHER_DIMENSION, RowPremises, row_premises
@@ -60,7 +60,7 @@ def rank_law(
     noise: float | None = None,
     channel: Channel | None = None,
     spectrum: ArrayLike | None = None,
-    scales: Any = None,
+    scales: Scales = None,
     top: float = 0.1,
     kind: Kind = "gaussian",
     density: float | None = None,
@@ -158,7 +158,7 @@ def rank_law_of(
     return RankLaw(
         *_measures(law, overlaps.slope, top),
         influence=RankLaw(*_measures(first, 1.0, top)),
-        warnings=state.warnings + _warnings(state, kernel.spare, top),
+        warnings=state.warnings + _warnings(state, kernel.residual_degrees_of_freedom, top),
     )
 
 
@@ -194,11 +194,11 @@ def refuse_singular(design: Design, k: int, ridge: float) -> None:
         )
 
 
-def _warnings(state: StateEvolution, spare: float, top: float) -> tuple[str, ...]:
+def _warnings(state: StateEvolution, freedom: float, top: float) -> tuple[str, ...]:
     warnings = []
-    if spare < FEW_DEGREES_OF_FREEDOM:
+    if freedom < FEW_DEGREES_OF_FREEDOM:
         warnings.append(
-            f"k − df₂ = {spare:.3g} degrees of freedom: the scores vary wildly between projections and their mean "
+            f"k − df₂ = {freedom:.3g} degrees of freedom: the scores vary wildly between projections and their mean "
             "agreement falls short of the law; choose another k or a larger projected ridge"
         )
     if top * state.design.n < FEW_TOP_POINTS:

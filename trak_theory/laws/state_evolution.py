@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -12,7 +11,7 @@ from scipy.optimize import root
 
 from trak_theory.errors import ConvergenceError
 from trak_theory.laws.channels import Channel, channel_of
-from trak_theory.laws.design import Design, design_of, scale_rule
+from trak_theory.laws.design import Design, Scales, design_of, scale_rule
 from trak_theory.laws.state_equations import FINEST, Equations, TrainingPoints
 from trak_theory.losses import Loss, as_loss
 from trak_theory.numerics.checks import non_negative, real_array
@@ -73,7 +72,7 @@ def state_evolution(
     noise: float | None = None,
     channel: Channel | None = None,
     spectrum: ArrayLike | None = None,
-    scales: Any = None,
+    scales: Scales = None,
 ) -> StateEvolution:
     """The state of argmin_θ Σ_i ℓ(y_i, x_i·θ) + (λ/2)‖θ‖², rows x_i = c_i Σ^½ g_i with g ~ N(0, I_p).
 

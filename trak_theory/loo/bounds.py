@@ -11,11 +11,13 @@ PREMISE_MARGIN = 1e-9
 LARGEST_EXPONENT = 500.0
 
 
-def newton_certificate(decrement: ArrayLike, reach: ArrayLike, drift: ArrayLike, self_concordance: float) -> Array:
+def newton_certificate(
+    decrement: ArrayLike, dual_norm: ArrayLike, curvature_ratio: ArrayLike, self_concordance: float
+) -> Array:
     """Distance to the minimiser from the length of the Newton step that is left.
 
     F is the objective, β any point, M = ∇²F at a reference point; decrement g = ‖∇F(β)‖_{M⁻¹},
-    reach B ≥ max_j ‖φ_j‖_{M⁻¹}, drift c ≥ 1 with ∇²F(β) ⪰ M/c, M₃ = sup |ℓ‴|/ℓ″. If M₃ c g B < 1,
+    dual_norm B ≥ max_j ‖φ_j‖_{M⁻¹}, curvature_ratio c ≥ 1 with ∇²F(β) ⪰ M/c, M₃ = sup |ℓ‴|/ℓ″. If M₃ c g B < 1,
     then a minimiser β̂ exists and
 
         t = ‖β − β̂‖_M ≤ −log(1 − M₃ c g B)/(M₃ B)      (M₃ = 0: t ≤ c g),
@@ -27,16 +29,18 @@ def newton_certificate(decrement: ArrayLike, reach: ArrayLike, drift: ArrayLike,
     stated t that is positive for every v: F rises outwards, so it has a minimiser, and only inside. Equality: a
     Poisson loss without ridge in one dimension, β above β̂. Source: ours, after self-concordance (Bach 2010).
     """
-    decrement, reach, drift = np.broadcast_arrays(decrement, reach, drift)
+    decrement, dual_norm, curvature_ratio = np.broadcast_arrays(decrement, dual_norm, curvature_ratio)
     if self_concordance == 0:
-        return drift * decrement
+        return curvature_ratio * decrement
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        premise = self_concordance * drift * decrement * reach
-        length = np.where(reach > 0, -np.log1p(-premise) / (self_concordance * reach), drift * decrement)
+        premise = self_concordance * curvature_ratio * decrement * dual_norm
+        length = np.where(
+            dual_norm > 0, -np.log1p(-premise) / (self_concordance * dual_norm), curvature_ratio * decrement
+        )
     return np.where(premise < 1 - PREMISE_MARGIN, length, np.inf)
 
 
-def chord_radius(radius: ArrayLike, change: ArrayLike, reach: ArrayLike, self_concordance: float) -> Array:
+def chord_radius(radius: ArrayLike, change: ArrayLike, dual_norm: ArrayLike, self_concordance: float) -> Array:
     """Distance to the minimiser after one chord step β⁺ = β − M⁻¹∇F(β) from a point within `radius` of it.
 
         ‖β⁺ − β̂‖_M ≤ (e^{M₃s} (e^x − 1)/x − 1) t,     x = M₃ B t,  t = radius ≥ ‖β − β̂‖_M,  M = ∇²F(θ̂),
@@ -48,7 +52,7 @@ def chord_radius(radius: ArrayLike, change: ArrayLike, reach: ArrayLike, self_co
     """
     radius = np.asarray(radius, float)
     with np.errstate(over="ignore", invalid="ignore"):
-        growth = np.log(exprel(self_concordance * np.asarray(reach) * radius))
+        growth = np.log(exprel(self_concordance * np.asarray(dual_norm) * radius))
         factor = np.expm1(self_concordance * np.asarray(change) + growth)
         return np.where(np.isfinite(radius), factor * radius, np.inf)
 
@@ -74,8 +78,8 @@ def newton_decrement_bound(
 
         s_i = |r_i| √(q_i max_{j≠i} q_j)/(1 − h_i),     ‖∇F_{−i}(β_i)‖_{M⁻¹} ≤ |r_i| √(q_i/(1 − h_i)) ψ(M₃s_i),
 
-    ψ(x) = (e^x − 1 − x)/x and M = H_{−i}(θ̂). Returns (decrement, s); with `newton_certificate` and drift e^{M₃s}
-    they certify Newton's influence from leverages alone. Leverage 1: inf.
+    ψ(x) = (e^x − 1 − x)/x and M = H_{−i}(θ̂). Returns (decrement, s); with `newton_certificate` and curvature ratio
+    e^{M₃s} they certify Newton's influence from leverages alone. Leverage 1: inf.
 
     Proof: ∇F_{−i}(β_i) = Σ_{j≠i} ρ_jφ_j, where |ρ_j| ≤ d_j|s_j|ψ(M₃|s_j|) by integrating |ℓ‴| ≤ M₃ℓ″ twice, and
     ‖Σ d_j|s_j|φ_j‖_{M⁻¹} ≤ (Σ d_js_j²)^½ ≤ ‖β_i − θ̂‖_M. Source: ours.
@@ -103,24 +107,24 @@ def linearisation_radius(curvature: ArrayLike, distance: ArrayLike) -> Array:
 
 
 def two_layer_curvature(
-    inputs: Array, output_weights: Array, *, slope: float, bend: float, distance: ArrayLike = 0.0
+    inputs: Array, output_weights: Array, *, sup_first: float, sup_second: float, distance: ArrayLike = 0.0
 ) -> Array:
     """sup ‖∇²f(x)‖₂ over the ball of radius `distance` around the weights of f(x) = aᵀσ(Wx + b) + c, (n,).
 
         ‖∇²f(x)‖₂ ≤ (u + √(u² + 4v²))/2,   u = (max_h |a_h| + distance) σ₂ ‖x̃‖²,   v = σ₁ ‖x̃‖,   x̃ = (x, 1)
 
-    inputs (n, d); output_weights a (hidden,); slope σ₁ = sup|σ′|, bend σ₂ = sup|σ″| (tanh: 1 and 4/(3√3); ReLU has
-    bend inf, and so has the result). Parameters (a, W, b, c) in the Euclidean norm.
+    inputs (n, d); output_weights a (hidden,); sup_first σ₁ = sup|σ′|, sup_second σ₂ = sup|σ″| (tanh: 1 and
+    4/(3√3); ReLU has σ₂ = inf, and so has the result). Parameters (a, W, b, c) in the Euclidean norm.
 
     Proof: ∇²f is block diagonal over hidden units; on (a_h, (w_h, b_h) along x̃) unit h's block is
     [[0, σ′‖x̃‖], [σ′‖x̃‖, a_hσ″‖x̃‖²]], it vanishes elsewhere, and its norm grows with |σ′|, |σ″| and |a_h|.
     Source: ours.
     """
-    if not np.isfinite(bend):
+    if not np.isfinite(sup_second):
         return np.full(len(inputs), np.inf)
     length = np.sqrt(1 + np.einsum("id,id->i", inputs, inputs))
-    u = (np.abs(output_weights).max() + np.asarray(distance)) * bend * length**2
-    v = slope * length
+    u = (np.abs(output_weights).max() + np.asarray(distance)) * sup_second * length**2
+    v = sup_first * length
     return (u + np.hypot(u, 2 * v)) / 2
 
 

@@ -107,9 +107,11 @@ class SelfConcordant(Certificate):
         m3, doubt = self.self_concordance, self.evaluator.doubt[block]
         sure = np.sqrt(1 - doubt)
         rounding = evaluation.rounding / np.sqrt(self.evaluator.problems.remaining[block])
-        here = newton_certificate((evaluation.decrement + rounding) / sure, evaluation.reach, evaluation.drift, m3)
+        here = newton_certificate(
+            (evaluation.decrement + rounding) / sure, evaluation.dual_norm, evaluation.curvature_ratio, m3
+        )
         inexact = (rounding + doubt * evaluation.decrement) / sure
-        after = chord_radius(here, evaluation.spread / (m3 or 1.0), evaluation.reach, m3) + inexact
+        after = chord_radius(here, evaluation.spread / (m3 or 1.0), evaluation.dual_norm, m3) + inexact
         return [(evaluation.points, here), (evaluation.points + evaluation.step, after)]
 
     @cached_property
@@ -128,8 +130,8 @@ class SelfConcordant(Certificate):
         if doubt >= MOST_DOUBT:
             return np.full(len(self.queries), np.inf)
         sure = np.sqrt(1 - doubt)
-        left, reach = self.evaluator.precision.gradient / sure, self.evaluator.lengths.max() / sure
-        distance = newton_certificate(left, reach, 1.0, self.self_concordance)
+        left, dual_norm = self.evaluator.precision.gradient / sure, self.evaluator.lengths.max() / sure
+        distance = newton_certificate(left, dual_norm, 1.0, self.self_concordance)
         length = (np.linalg.norm(self.whitened, axis=1) + self.error) / sure
         return length * distance if np.isfinite(distance) else np.full(length.shape, np.inf)
 

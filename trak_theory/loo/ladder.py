@@ -54,7 +54,7 @@ class Ladder:
     unavailable: dict[str, str]
     truth: LeaveOneOut = field(repr=False)
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[dict[str, float | str]]:
         """Tidy rows: every rung against the exact influence (`against` = exact) and against the rung above it."""
         names = list(self.rungs)
         comparisons = [("exact", name) for name in names[1:]]

@@ -44,7 +44,7 @@ class KernelLaw:
         return self.space.degrees_of_freedom(self.implicit_ridge)
 
     @cached_property
-    def spare(self) -> float:
+    def residual_degrees_of_freedom(self) -> float:
         """k − df₂(γ): the degrees of freedom that the error bars rest on."""
         return self.k - self.space.second_degrees_of_freedom(self.implicit_ridge)
 
@@ -53,7 +53,9 @@ class KernelLaw:
         """c/J = γ²/(J(k − df₂))."""
         if self.singular:
             return np.nan
-        return self.implicit_ridge**2 / (self.ensemble * self.spare) if self.implicit_ridge > 0 else 0.0
+        if not self.implicit_ridge > 0:
+            return 0.0
+        return self.implicit_ridge**2 / (self.ensemble * self.residual_degrees_of_freedom)
 
     @cached_property
     def rows(self) -> Array:
@@ -81,7 +83,7 @@ class KernelLaw:
         inside = self.space.queries / (self.space.eigenvalues + self.implicit_ridge)
         inside = self.noise * np.einsum("qm,qm->q", inside, inside)
         if self.implicit_ridge > 0:
-            return inside + self.space.outside / (self.ensemble * self.spare)
+            return inside + self.space.outside / (self.ensemble * self.residual_degrees_of_freedom)
         length = np.einsum("qm,qm->q", self.space.queries, self.space.queries)
         return inside + np.where(self.space.outside > 1e-12 * length, np.inf, 0.0)
 
@@ -108,10 +110,11 @@ class KernelLaw:
                 f"{setting}: k equals the rank and μ = 0, so the variance over projections is infinite for queries "
                 "outside the span of the training rows; choose k below the rank or μ > 0"
             )
-        if 0 < self.spare < FEW_DEGREES_OF_FREEDOM:
+        freedom = self.residual_degrees_of_freedom
+        if 0 < freedom < FEW_DEGREES_OF_FREEDOM:
             remedy = "larger k" if self.k < 2 * FEW_DEGREES_OF_FREEDOM else "smaller k or a larger μ"
             return (
-                f"{setting}: k − df₂ = {self.spare:.3g} degrees of freedom are too few for the error bars, and the "
+                f"{setting}: k − df₂ = {freedom:.3g} degrees of freedom are too few for the error bars, and the "
                 f"scores vary wildly between projections; choose a {remedy}"
             )
         return ""

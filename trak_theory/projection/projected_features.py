@@ -64,7 +64,7 @@ class ProjectedKernel:
         return float(self.k - self.ridge * self.inverse.sum())
 
     @cached_property
-    def spare(self) -> float:
+    def residual_degrees_of_freedom(self) -> float:
         """k − df₂."""
         return float(self.inverse.sum() ** 2 / np.sum(self.inverse**2))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from trak_theory.linearization import Linearization
@@ -69,7 +70,9 @@ def training_ridge(recipe: TrainingRecipe | float, n: int) -> float:
     return float(recipe)
 
 
-def adam_scales(recipe: TrainingRecipe, second_moment: Any, n: int, *, decoupled: bool = True) -> tuple[Array, float]:
+def adam_scales(
+    recipe: TrainingRecipe, second_moment: ArrayLike, n: int, *, decoupled: bool = True
+) -> tuple[Array, float]:
     """Scales (p,) of the parameters in which Adam's training pulls all of them with one ridge, and that ridge λ_t.
 
     Adam moves parameter a by η_t/√v_a, so that its flow has lived for τ_a = Σ_t η_t/√v_a, and
@@ -92,7 +95,7 @@ def adam_scales(recipe: TrainingRecipe, second_moment: Any, n: int, *, decoupled
     return np.where(used, np.sqrt(common / np.where(used, ridges, 1.0)), 0.0), common
 
 
-def subset_ridge(eigenvalues: Any, ridge: float, *, n: int, fraction: float) -> float:
+def subset_ridge(eigenvalues: ArrayLike, ridge: float, *, n: int, fraction: float) -> float:
     """The ridge λ_α at which the kernel of all n points is the mean kernel of random subsets of αn points.
 
     eigenvalues of D^½ΦΦᵀD^½ (any order, zeros may be left out); ridge λ of all n points, αλ for a subset (one mean

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy import ndarray as Array
@@ -123,7 +123,7 @@ class Relu(Activation):
 ACTIVATIONS: dict[str, type[Activation]] = {kind.name: kind for kind in (Tanh, Softplus, Erf, Gelu, Relu)}
 
 
-def as_activation(activation: Any) -> Activation:
+def as_activation(activation: str | Activation) -> Activation:
     """The activation itself, or the built-in one of that name."""
     if isinstance(activation, Activation):
         return activation

@@ -53,8 +53,8 @@ def _hessian_rounding(objective: Objective, theta: Array) -> float:
     f = objective.outputs.at(theta[None]).value[0]
     stiffness = np.linalg.norm(objective.head.curvature(f), 2, axis=(-2, -1))
     residual = np.linalg.norm(objective.head.residual(f), axis=-1)
-    bend, _ = derivative_bounds(objective.outputs, theta, 0.0)
-    return float(ROUNDINGS * EPS * (stiffness @ objective.row_norms(theta) ** 2 + residual @ bend))
+    sup_second, _ = derivative_bounds(objective.outputs, theta, 0.0)
+    return float(ROUNDINGS * EPS * (stiffness @ objective.row_norms(theta) ** 2 + residual @ sup_second))
 
 
 def stationary_radius(gradient_norm: float, smallest: float, third: Callable[[float], float]) -> float:
@@ -79,13 +79,13 @@ def third_bound(objective: Objective, theta: Array, weights: Array) -> Callable[
     concordance = objective.head.self_concordance
 
     def supremum(radius: float) -> float:
-        bend, twist = derivative_bounds(objective.outputs, theta, radius)
-        steepest = slope + bend * radius
+        sup_second, sup_third = derivative_bounds(objective.outputs, theta, radius)
+        steepest = slope + sup_second * radius
         moved = steepest * radius
         with np.errstate(over="ignore", invalid="ignore"):
             stiffest = curvature * np.exp(concordance * moved)
             largest = residual + stiffest * moved
-            terms = stiffest * steepest * (concordance * steepest**2 + 3.0 * bend) + largest * twist
+            terms = stiffest * steepest * (concordance * steepest**2 + 3.0 * sup_second) + largest * sup_third
         used = weights > 0
         return float(np.sum(weights[used] * np.nan_to_num(terms[used], nan=np.inf, posinf=np.inf)))
 
@@ -111,19 +111,19 @@ def derivative_bounds(outputs: OutputMap, theta: Array, radius: float) -> tuple[
     largest = float(np.linalg.norm(net.split(theta)[1], axis=0).max()) + radius
     size = np.linalg.norm(outputs.rows, axis=1)
     diagonal = largest * second * size**2
-    bend = 0.5 * (diagonal + np.hypot(diagonal, 2.0 * first * size))
-    twist = largest * third * size**3 + 2.0 / np.sqrt(3.0) * second * size**2
-    return net.scale * bend, net.scale * twist
+    sup_second = 0.5 * (diagonal + np.hypot(diagonal, 2.0 * first * size))
+    sup_third = largest * third * size**3 + 2.0 / np.sqrt(3.0) * second * size**2
+    return net.scale * sup_second, net.scale * sup_third
 
 
 def measure_bounds(queries: Queries, theta: Array, radius: float) -> tuple[Array, Array]:
     """sup ‖∇g_j‖ and sup ‖∇²g_j‖ (q,) over the ball, for the queries' measure g."""
-    bend, _ = derivative_bounds(queries.outputs, theta, radius)
-    steepest = operator_norms(queries.outputs.jacobian(theta)) + bend * radius
+    sup_second, _ = derivative_bounds(queries.outputs, theta, radius)
+    steepest = operator_norms(queries.outputs.jacobian(theta)) + sup_second * radius
     gradient, hessian = queries.head.measure_suprema
     own = np.linalg.norm(queries.gradient(theta), axis=-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        curvature = np.nan_to_num(gradient * bend + hessian * steepest**2, nan=np.inf, posinf=np.inf)
+        curvature = np.nan_to_num(gradient * sup_second + hessian * steepest**2, nan=np.inf, posinf=np.inf)
     return own + curvature * radius, curvature
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -172,7 +171,7 @@ def _third_cumulant(p: Array, s: Array) -> Array:
     return p * (square - (p * square).sum(-1, keepdims=True))
 
 
-def head_for(loss: Any, targets: ArrayLike, classes: int | None = None) -> Head:
+def head_for(loss: str | Loss, targets: ArrayLike, classes: int | None = None) -> Head:
     """The head of a loss: a name or `Loss` for one output, "softmax" for integer labels.
 
     `classes` defaults to the largest label + 1; every label must lie in {0, …, classes − 1}.

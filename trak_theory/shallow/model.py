@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy import ndarray as Array
@@ -68,7 +68,7 @@ class TwoLayer:
         """A random start θ₀ (p,): [W b] ~ N(0, hidden²/(d+1)), A ~ N(0, output²/m), c = 0."""
         return self.network.initial(rng, hidden=hidden, output=output)
 
-    def fit(self, start: Any) -> ShallowFit:
+    def fit(self, start: ArrayLike) -> ShallowFit:
         """The stationary point that training from `start` (p,) reaches, with its certificate.
 
         L-BFGS, then a trust region with the full Hessian, then Newton to the rounding floor. Raises ConvergenceError

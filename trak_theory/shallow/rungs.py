@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy import ndarray as Array
@@ -70,10 +70,10 @@ def shallow_ladder(
             f"truth covers {truth.influence.shape} of {(len(fit.outputs), queries.count)} points and queries"
         )
     seed = int(rng.integers(2**63))
-    settings: dict[str, Any] = {"k": k, "ridge": ridge, "kind": kind}
 
     def averaged(count: int) -> Array:
-        return block.total(trak(block.lin, ensemble=count, **settings, rng=np.random.default_rng(seed)))
+        same = np.random.default_rng(seed)
+        return block.total(trak(block.lin, k=k, ridge=ridge, ensemble=count, kind=kind, rng=same))
 
     steps: dict[str, Callable[[], Array]] = {
         "exact": lambda: truth.influence,

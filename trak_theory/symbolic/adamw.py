@@ -7,7 +7,6 @@ before the step, t the number of updates after it.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import sympy as sp
 
@@ -35,7 +34,7 @@ def scaling() -> dict[str, sp.Expr]:
 
 
 @cache
-def jacobian() -> dict[tuple[str, str], Any]:
+def jacobian() -> dict[tuple[str, str], sp.Expr]:
     """∂(new state)/∂(state, gradient), by differentiation of the update."""
     return {
         (new, old): sp.diff(value, symbol)
@@ -45,7 +44,7 @@ def jacobian() -> dict[tuple[str, str], Any]:
 
 
 @cache
-def tangent() -> dict[tuple[str, str], Any]:
+def tangent() -> dict[tuple[str, str], sp.Expr]:
     """The tangent map in terms of D and S, entry by entry: what a sweep propagates."""
     D, S = scaling()["D"], scaling()["S"]
 

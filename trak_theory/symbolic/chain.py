@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import sympy as sp
 
@@ -60,7 +59,7 @@ def jackknife_least_squares(order: int) -> sp.Expr:
 
     In whitened coordinates along φ: θ_s = t_s H⁻¹φ, the point's own Hessian turns H⁻¹φ into h H⁻¹φ.
     """
-    lengths: dict[Any, Any] = {}
+    lengths: dict[int, sp.Expr] = {}
     total = sp.Integer(0)
     for s, terms in enumerate(weight_series().terms[:order], start=1):
         pull = sp.Integer(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import sympy as sp
 
@@ -30,7 +29,7 @@ class Derivation:
     assumptions: tuple[str, ...]
     steps: tuple[Step, ...]
     twins: tuple[str, ...]
-    expressions: Mapping[str, Any] = field(repr=False)
+    expressions: Mapping[str, sp.Expr] = field(repr=False)
 
 
 def equation(left: str, *right: sp.Expr) -> str:

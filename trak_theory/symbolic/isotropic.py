@@ -7,7 +7,6 @@ the loss is squared, λ = μ = 0 and J = 1, and every expectation is of a consta
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import sympy as sp
 
@@ -31,7 +30,7 @@ def kernel_equations() -> tuple[sp.Expr, sp.Expr, sp.Expr]:
     return sp.Eq(df, n * e2 / (1 + e2)), sp.Eq(p, df + gamma * e2), sp.Eq(mu, gamma * (1 - df / k))
 
 
-def overlaps() -> dict[Any, Any]:
+def overlaps() -> dict[sp.Symbol, sp.Expr]:
     """q₁₁, q₁₂, q₂₂ and v_J of the rank law, with the expectations of the squared loss."""
     return {
         q11: eta / (n * CURVATURE_MEAN["second"] + lamda),
@@ -42,7 +41,7 @@ def overlaps() -> dict[Any, Any]:
 
 
 @cache
-def specialisation() -> dict[Any, Any]:
+def specialisation() -> dict[sp.Symbol, sp.Expr]:
     """η, df, e₂, γ at λ = μ = 0, solved in turn; k < p < n."""
     (trace,) = sp.solve(state_equation().subs(lamda, 0), eta)
     freedom, total, _ = kernel_equations()

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import sympy as sp
 
@@ -68,7 +68,7 @@ def _gradient_along(derivatives: list[sp.Expr]) -> sp.Expr:
 
 
 @cache
-def _orders(equation_in_tau: Callable[[], Any]) -> tuple[sp.Expr, ...]:
+def _orders(equation_in_tau: Callable[[], sp.Expr]) -> tuple[sp.Expr, ...]:
     """∂^s/∂τ^s of the optimality condition at τ = 0, for s = 1, 2, …"""
     polynomial = sp.Poly(sp.expand(equation_in_tau()), tau)
     return tuple(sp.expand(sp.factorial(s) * polynomial.coeff_monomial(tau**s)) for s in range(1, HIGHEST + 1))
@@ -97,7 +97,7 @@ def _terms(polynomial: sp.Expr, order: int) -> tuple[Term, ...]:
     return tuple(terms)
 
 
-def _series(name: str, downdated: bool, condition: Callable[[], Any]) -> Series:
+def _series(name: str, downdated: bool, condition: Callable[[], sp.Expr]) -> Series:
     orders = _orders(condition)
     return Series(name, downdated, tuple(_terms(value, s) for s, value in enumerate(orders, start=1)))
 
@@ -114,9 +114,9 @@ def gradient_series() -> Series:
     return _series("newton", True, gradient_condition)
 
 
-def solved_in_one_dimension(condition: Callable[[], Any]) -> list[sp.Expr]:
+def solved_in_one_dimension(condition: Callable[[], sp.Expr]) -> list[sp.Expr]:
     """θ_1, θ_2, … in terms of F_2, F_3, … and G_1, G_2, … for p = 1."""
-    solution: dict[Any, Any] = {}
+    solution: dict[sp.Symbol, sp.Expr] = {}
     for order, value in enumerate(_orders(condition), start=1):
         root = sp.solve(value.subs(solution), DIRECTIONS[order])[0]
         solution[DIRECTIONS[order]] = sp.factor(root)
@@ -135,14 +135,14 @@ def interaction_in_one_dimension() -> sp.Expr:
     condition = sum(OBJECTIVE[m + 1] * change**m / sp.factorial(m) for m in range(3))
     condition += first * (POINT[1] + POINT[2] * change) + second * (OTHER_POINT[1] + OTHER_POINT[2] * change)
     condition = sp.expand(condition - OBJECTIVE[1])  # F′(θ̂) = 0
-    known: dict[Any, Any] = {}
+    known: dict[sp.Symbol, sp.Expr] = {}
     for name, powers in (("i", (1, 0)), ("j", (0, 1)), ("ij", (1, 1))):
         coefficient = condition.coeff(first, powers[0]).coeff(second, powers[1]).subs(known)
         known[alone[name]] = sp.solve(coefficient, alone[name])[0]
     return sp.factor(known[alone["ij"]])
 
 
-def replication_order(condition: Callable[[], Any], order: int) -> sp.Expr:
+def replication_order(condition: Callable[[], sp.Expr], order: int) -> sp.Expr:
     """The power of m in θ_s when every point is copied m_c times and the ridge scaled by m_c: −s."""
     theta = solved_in_one_dimension(condition)[order - 1]
     replicated = theta.subs({symbol: copies * symbol for symbol in OBJECTIVE}, simultaneous=True)

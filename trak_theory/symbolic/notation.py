@@ -9,19 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 import mpmath
 import numpy as np
 import sympy as sp
 from numpy import ndarray as Array
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 from scipy.special import expit as numpy_expit
 
 from trak_theory.attribution import trak_kernel
 from trak_theory.linearization import Linearization, unit_curvature
 
-Reading = Callable[[Linearization], Any]
+if TYPE_CHECKING:
+    from sympy.printing.latex import LatexPrinter
+
+Reading = Callable[[Linearization], ArrayLike]
 
 
 class expit(sp.Function):
@@ -32,7 +36,7 @@ class expit(sp.Function):
     def fdiff(self, argindex: int = 1) -> sp.Expr:
         return expit(self.args[0]) * expit(-self.args[0])
 
-    def _latex(self, printer: Any, exp: sp.Expr = None) -> str:
+    def _latex(self, printer: LatexPrinter, exp: sp.Expr = None) -> str:
         text = rf"\sigma\!\left({printer._print(self.args[0])}\right)"
         return text if exp is None else rf"{text}^{{{exp}}}"
 
@@ -60,7 +64,7 @@ class Letter:
     read: Reading | None = None
     domain: tuple[float, float] = (0.2, 2.0)
 
-    def as_columns(self, value: sp.Expr) -> Array:
+    def as_columns(self, value: ArrayLike) -> Array:
         """`value` with axes (n, q), so that letters of any shape combine; the axis j stays in front."""
         array = np.asarray(value, float)
         if self.shape[-1:] == ("n",):
@@ -68,7 +72,7 @@ class Letter:
         return array[..., None, :] if self.shape == ("j", "q") else array
 
 
-def _table(*letters: Letter) -> dict[Any, Letter]:
+def _table(*letters: Letter) -> dict[sp.Symbol, Letter]:
     return {letter.symbol: letter for letter in letters}
 
 
@@ -189,13 +193,13 @@ LETTERS = _table(
 )
 
 
-def numeric(expression: sp.Expr) -> Callable[..., Any]:
+def numeric(expression: sp.Expr) -> Callable[..., Array]:
     """The numpy function of an expression, with the code names of its letters as keyword arguments."""
     return _numeric(sp.sympify(expression))
 
 
 @cache
-def _numeric(expression: sp.Expr) -> Callable[..., Any]:
+def _numeric(expression: sp.Expr) -> Callable[..., Array]:
     letters = letters_of(expression)
     renamed = {
         letter.symbol: sp.IndexedBase(letter.name) if letter.shape[:1] == ("j",) else sp.Symbol(letter.name)
@@ -215,7 +219,7 @@ def letters_of(expression: sp.Expr) -> list[Letter]:
     return [letter for symbol, letter in LETTERS.items() if symbol in symbols]
 
 
-def evaluate(expression: sp.Expr, lin: Linearization, **given: sp.Expr) -> Array:
+def evaluate(expression: sp.Expr, lin: Linearization, **given: ArrayLike) -> Array:
     """An expression in the letters of the table, evaluated on a linearisation: an array (n, q).
 
     Letters that a linearisation does not hold (the projected kernel `cross_projected`, say) are given by code name.
@@ -238,7 +242,7 @@ def verify(
     left: sp.Expr,
     right: sp.Expr,
     *,
-    domains: Mapping[Any, tuple[float, float]] | None = None,
+    domains: Mapping[sp.Symbol, tuple[float, float]] | None = None,
     points: int = 6,
     digits: int = 50,
     rng: Generator,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -13,6 +12,7 @@ from numpy import ndarray as Array
 from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
 from trak_theory.symbolic.notation import NUMPY, a_w, b_w, w_in, x, z
 
+Parameters = tuple[Array, Array, Array, complex]  # a (m,), W (m, d), b (m,), c
 SIGMA = sp.Function("sigma")
 A_STEP, Z_STEP, SHARE = sp.symbols("delta_a delta_z s", real=True)
 
@@ -54,27 +54,27 @@ def remainder_series() -> tuple[sp.Expr, sp.Expr]:
     )
 
 
-def with_activation(expression: sp.Expr, activation: Any) -> sp.Expr:
+def with_activation(expression: sp.Expr, activation: sp.Expr) -> sp.Expr:
     """The expression for a concrete σ, given as an expression in z."""
     return expression.subs(SIGMA, sp.Lambda(z, activation)).doit()
 
 
 @cache
-def _numeric_blocks(activation: Any) -> dict[str, Callable[..., Any]]:
+def _numeric_blocks(activation: sp.Expr) -> dict[str, Callable[..., Array]]:
     return {
         name: sp.lambdify([a_w, z, x], with_activation(block.subs(x, 1), activation), NUMPY)
         for name, block in unit_blocks().items()
     }
 
 
-def gradient(parameters: tuple[Array, Array, Array, float], inputs: Array, activation: Any) -> Array:
+def gradient(parameters: Parameters, inputs: Array, activation: sp.Expr) -> Array:
     """∂f/∂(a, W, b, c) at one input x (d,); parameters a (m,), W (m, d), b (m,), c. Shape (m + md + m + 1,)."""
     outer, weights, bias, _ = parameters
     value, slope = (_of_units(name, outer, weights @ inputs + bias, activation) for name in ("df/da", "df/dw"))
     return np.concatenate([value, np.outer(slope, inputs).ravel(), slope, [1.0]])
 
 
-def hessian(parameters: tuple[Array, Array, Array, float], inputs: Array, activation: Any) -> Array:
+def hessian(parameters: Parameters, inputs: Array, activation: sp.Expr) -> Array:
     """∂²f/∂(a, W, b, c)² at one input, assembled from the blocks of each unit; in the order of `gradient`."""
     outer, weights, bias, _ = parameters
     units, width = weights.shape
@@ -90,7 +90,7 @@ def hessian(parameters: tuple[Array, Array, Array, float], inputs: Array, activa
     return total
 
 
-def _of_units(name: str, outer: Array, preactivations: Array, activation: Any) -> Array:
+def _of_units(name: str, outer: Array, preactivations: Array, activation: sp.Expr) -> Array:
     return np.broadcast_to(_numeric_blocks(activation)[name](outer, preactivations, 1.0), outer.shape)
 
 

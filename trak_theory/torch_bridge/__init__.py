@@ -1,6 +1,8 @@
 """Torch modules and training loops as what the theory speaks of. Needs the extra `torch`."""
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from trak_theory.errors import UnsupportedError, require
 
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> type[TrajectoryCallback]:
     if name == "TrajectoryCallback":  # imports transformers, which takes seconds
         from trak_theory.torch_bridge.recording.callback import TrajectoryCallback
 

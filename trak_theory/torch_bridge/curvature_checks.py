@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from numpy import ndarray as Array
@@ -13,6 +13,7 @@ from trak_theory.errors import UnsupportedError
 from trak_theory.torch_bridge.objective import TorchObjective
 from trak_theory.trajectory.run import mean_gradient, mean_weights
 
+Value = TypeVar("Value")
 PRECISION = 2e-3  # of a gradient in float32, where bfloat16 inside gives about 1e-2
 DOUBLE_BELOW = 2**27  # numbers in the module; larger ones are not copied to float64
 
@@ -93,7 +94,7 @@ def _largest(objective: TorchObjective, difference: Tensor) -> str:
     return max(places, key=lambda name: float(torch.linalg.vector_norm(difference[places[name]])))
 
 
-def attempt(what: str, compute: Callable[[], Any]) -> Any:
+def attempt(what: str, compute: Callable[[], Value]) -> Value:
     try:
         return compute()
     except torch.OutOfMemoryError:

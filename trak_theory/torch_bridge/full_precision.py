@@ -6,11 +6,15 @@ In float64 these casts leave derivatives with errors of about 10⁻⁷, which hi
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from transformers.models.llama.modeling_llama import LlamaAttention
+
+Model = TypeVar("Model", bound=nn.Module)
 ATTENTION = "eager_full_precision"
 
 
@@ -27,7 +31,13 @@ class RMSNorm(nn.Module):
 
 
 def attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float, **_: Any
+    module: LlamaAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float,
+    **_: object,
 ) -> tuple[Tensor, Tensor]:
     """softmax(QKᵀ·scaling + mask) V in the dtype of Q: (b, heads, L, d) ↦ (b, L, heads, d), and the softmax."""
     key, value = (part.repeat_interleave(module.num_key_value_groups, dim=1) for part in (key, value))
@@ -35,7 +45,7 @@ def attention(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
-def in_full_precision(model: Any) -> Any:
+def in_full_precision(model: Model) -> Model:
     """A `LlamaForCausalLM` with RMSNorm and softmax in its own dtype; changes it in place, keeps its parameters."""
     from transformers import AttentionInterface
     from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRMSNorm

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 
 from trak_theory.torch_bridge.module import Sample, read
 
@@ -38,8 +39,8 @@ def calls(module: nn.Module, sample: Sample) -> list[Call]:
     """The calls of all layers in the order in which they end, so that a layer comes before what it is part of."""
     seen: list[Call] = []
 
-    def watch(name: str, part: nn.Module) -> Any:
-        def record(_: nn.Module, args: Any, named: Any, outputs: Any) -> None:
+    def watch(name: str, part: nn.Module) -> RemovableHandle:
+        def record(_: nn.Module, args: object, named: object, outputs: object) -> None:
             seen.append(Call(name, type(part).__name__, _floating((args, named)), _floating(outputs)))
 
         return part.register_forward_hook(record, with_kwargs=True)
@@ -54,7 +55,7 @@ def calls(module: nn.Module, sample: Sample) -> list[Call]:
     return seen
 
 
-def _floating(tree: Any) -> list[Tensor]:
+def _floating(tree: object) -> list[Tensor]:
     leaves = tree_leaves(tree)
     return [leaf.detach() for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 

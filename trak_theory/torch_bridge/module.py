@@ -6,9 +6,9 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.backends import cudnn, mha, mkldnn
 from torch.func import functional_call, vmap
@@ -53,7 +53,7 @@ class FlatModule:
         self.p = at
         frozen = {name: value.detach() for name, value in own.items() if name not in names}
         self._frozen = {**frozen, **dict(module.named_buffers())}
-        self._cast: tuple[Any, dict[str, Tensor]] = (None, {})
+        self._cast: tuple[tuple[torch.dtype, torch.device] | None, dict[str, Tensor]] = (None, {})
 
     def theta(self) -> Tensor:
         """The module's present parameters as θ (p,), a copy."""
@@ -87,7 +87,7 @@ class FlatModule:
         with differentiable_kernels(self.recurrent):
             return read(functional_call(self.module, values, args, dict(named)))
 
-    def over(self, function: Callable[..., Tensor], *arrays: Any, at_once: int | None = None) -> Tensor:
+    def over(self, function: Callable[..., Tensor], *arrays: object, at_once: int | None = None) -> Tensor:
         """function(row) for every row of the leading axis of some trees of tensors, as one tensor.
 
         By vmap, or one by one where vmap cannot go through the module: recurrent layers, `.item()`, branches on data.
@@ -136,7 +136,7 @@ class Rows:
         positional = {str(place): part for place, part in enumerate(self.args)}
         return digest({**positional, **self.named, "targets": self.targets})
 
-    def take(self, batch: Any, like: Tensor) -> Sample:
+    def take(self, batch: ArrayLike, like: Tensor) -> Sample:
         """The samples `batch` on θ's device, floating inputs in θ's dtype."""
 
         def rows(part: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ def follow(value: Tensor, like: Tensor) -> Tensor:
     return value.to(like.device, like.dtype) if value.is_floating_point() else value.to(like.device)
 
 
-def read(outputs: Any) -> Tensor:
+def read(outputs: object) -> Tensor:
     """A module's output tensor: of a tuple the first entry, of a mapping (a Hugging Face output) its `logits`."""
     if isinstance(outputs, tuple | list) and outputs:
         outputs = outputs[0]
@@ -164,7 +164,7 @@ def read(outputs: Any) -> Tensor:
     return outputs
 
 
-def _row(arrays: Any, k: int) -> Any:
+def _row(arrays: tuple[object, ...], k: int) -> tuple[object, ...]:
     return tree_map(lambda part: part[k], arrays)
 
 

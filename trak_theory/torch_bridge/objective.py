@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -83,12 +82,12 @@ class TorchObjective:
         """The module's present parameters as θ (p,), a copy."""
         return self.model.theta()
 
-    def outputs(self, theta: Tensor, batch: Any) -> Tensor:
+    def outputs(self, theta: Tensor, batch: ArrayLike) -> Tensor:
         """θ (p,) ↦ module outputs (B, …)."""
         with torch.no_grad():
             return torch.cat([self.model(theta, *self.rows.take(part, theta)[:2]) for part, _ in self._pieces(batch)])
 
-    def loss(self, theta: Tensor, batch: Any) -> Tensor:
+    def loss(self, theta: Tensor, batch: ArrayLike) -> Tensor:
         with torch.no_grad():
             pieces = [
                 self._over_models(partial(self._losses, batch=part), len(part), theta)
@@ -96,14 +95,14 @@ class TorchObjective:
             ]
         return torch.cat(pieces, dim=-1)
 
-    def gradient(self, theta: Tensor, batch: Any, weights: Tensor) -> Tensor:
+    def gradient(self, theta: Tensor, batch: ArrayLike, weights: Tensor) -> Tensor:
         pieces = [
             self._over_models(partial(grad(self._total), batch=part), len(part), theta, weights[..., place])
             for part, place in self._pieces(batch)
         ]
         return sum(pieces[1:], start=pieces[0])
 
-    def sample_gradients(self, theta: Tensor, batch: Any) -> Tensor:
+    def sample_gradients(self, theta: Tensor, batch: ArrayLike) -> Tensor:
         def single(at: Tensor, sample: Sample) -> Tensor:
             args, named, target = tree_map(lambda part: part[None], sample)
             return self.of_output(self.model(at, args, named), target)[0]
@@ -111,14 +110,14 @@ class TorchObjective:
         rows = self.rows.take(batch, theta)
         return self.model.over(lambda sample: grad(single)(theta, sample), rows, at_once=self.chunk)
 
-    def hvp(self, theta: Tensor, batch: Any, weights: Tensor, directions: Tensor) -> Tensor:
+    def hvp(self, theta: Tensor, batch: ArrayLike, weights: Tensor, directions: Tensor) -> Tensor:
         def product(part: Array, own: Tensor) -> Product:
             _, pull = _vjp(lambda at: grad(self._total)(at, own, batch=part), theta)
             return lambda v: pull(v)[0]
 
         return self._products(product, batch, weights, directions)
 
-    def ggn(self, theta: Tensor, batch: Any, weights: Tensor, directions: Tensor) -> Tensor:
+    def ggn(self, theta: Tensor, batch: ArrayLike, weights: Tensor, directions: Tensor) -> Tensor:
         def product(part: Array, own: Tensor) -> Product:
             args, named, targets = self.rows.take(part, theta)
             outputs, pull = _vjp(lambda at: self.model(at, args, named), theta)
@@ -136,7 +135,7 @@ class TorchObjective:
         return (weights * self._losses(theta, batch)).sum()
 
     def _products(
-        self, product: Callable[[Array, Tensor], Product], batch: Any, weights: Tensor, directions: Tensor
+        self, product: Callable[[Array, Tensor], Product], batch: ArrayLike, weights: Tensor, directions: Tensor
     ) -> Tensor:
         """A linear map, given piece by piece of the batch, applied to every direction."""
         total = torch.zeros_like(directions)
@@ -163,7 +162,7 @@ class TorchObjective:
             return torch.stack([function(*row) for row in zip(*arrays, strict=True)])
         return self.model.over(function, *arrays, at_once=at_once)
 
-    def _pieces(self, batch: Any) -> Iterator[tuple[Array, slice]]:
+    def _pieces(self, batch: ArrayLike) -> Iterator[tuple[Array, slice]]:
         """The batch in pieces of at most `chunk` samples, and where in it each lies."""
         batch = np.asarray(batch)
         size = self.chunk or len(batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -104,7 +103,7 @@ def _kernels(part: nn.Module) -> Iterator[str]:
         yield "is a wrapper around the model; give objective and optimiser the module inside it (.module, ._orig_mod)"
 
 
-CHECKS: tuple[Callable[[Any], Iterator[str]], ...] = (
+CHECKS: tuple[Callable[[nn.Module], Iterator[str]], ...] = (
     _random,
     _batch_statistics,
     _embeddings,

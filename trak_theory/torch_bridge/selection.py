@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.torch_bridge.objective import TorchObjective
 from trak_theory.torch_bridge.preflight_checks import preflight
@@ -43,7 +43,7 @@ class BatchSelector:
         self,
         objective: TorchObjective,
         optimizer: torch.optim.Optimizer,
-        validation: Any,
+        validation: ArrayLike,
         *,
         keep: float,
         horizon: int | None = 0,
@@ -57,7 +57,7 @@ class BatchSelector:
         self.validation = check_validation(validation, objective.n)
         self.query = loss_query(objective, self.validation, mean=True)
 
-    def __call__(self, candidates: Sequence[Any]) -> Array:
+    def __call__(self, candidates: Sequence[ArrayLike]) -> Array:
         """The samples to train on now, of the batch candidates[0]; candidates[1:] are the batches after it.
 
         The horizon ends with the batches that are passed.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -42,7 +42,11 @@ def token_counts(labels: Tensor, *, first: int = 1) -> Tensor:
 
 
 def causal_lm_objective(
-    model: nn.Module, rows: Mapping[str, Any], *, parameters: Iterable[str] | None = None, chunk: int | None = None
+    model: nn.Module,
+    rows: Mapping[str, ArrayLike | Tensor],
+    *,
+    parameters: Iterable[str] | None = None,
+    chunk: int | None = None,
 ) -> TorchObjective:
     """The objective that `transformers.Trainer` minimises for a causal language model with its default loss.
 
@@ -69,6 +73,6 @@ def _loss_shifts_labels(model: nn.Module) -> bool:
     """True if the Trainer counts labels from the second on, as it does for losses that it knows to shift them."""
     from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
-    base: Any = getattr(model, "get_base_model", None)  # of a PEFT model
+    base: Callable[[], nn.Module] | None = getattr(model, "get_base_model", None)  # of a PEFT model
     kind = getattr(model if base is None else base(), "loss_type", None)
     return isinstance(kind, str) and LOSS_MAPPING.get(kind) is ForCausalLMLoss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy import ndarray as Array
@@ -20,6 +20,15 @@ from trak_theory.trajectory.sweep.push import Estimator
 from trak_theory.trajectory.sweep.reverse import Contribution, Curvature, Settings, reverse_sweep
 
 TRACKED, LARGEST_DEFECT = 5, 3.0  # samples whose path is followed through the run, and what a lost one counts
+
+
+class Changes(TypedDict, total=False):
+    """Fields of `Settings`."""
+
+    estimator: Estimator
+    curvature: Curvature
+    damping: float
+    horizon: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +77,7 @@ class Attribution:
         defects = path_defects(self.run, largest, self.settings, self.convention)
         return float(np.minimum(defects, LARGEST_DEFECT).mean())
 
-    def vary(self, **changes: Any) -> Attribution:
+    def vary(self, **changes: Unpack[Changes]) -> Attribution:
         """The same attribution with other settings, computed anew."""
         return estimate(self.run, self.query, replace(self.settings, **changes), self.convention)
 

@@ -18,7 +18,7 @@ from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.query import as_numpy
 from trak_theory.trajectory.run import Run, batch_weights
 from trak_theory.trajectory.sweep.blocks import zeros
-from trak_theory.trajectory.sweep.push import Change, Estimator, Moment, frozen_steps, moment, push
+from trak_theory.trajectory.sweep.push import Estimator, RecordedStep, StateChange, frozen_steps, push, recorded_step
 from trak_theory.trajectory.sweep.removals import Removals
 from trak_theory.trajectory.sweep.reverse import Curvature, Settings
 
@@ -66,7 +66,7 @@ def path_defects(run: Run, samples: ArrayLike, settings: Settings, convention: C
     with np.errstate(over="ignore", invalid="ignore"):
         for point, after in pairwise(displacements(run, samples, settings, convention)):
             gradient = _gradient_without(run, point, samples, convention)
-            here, moved = point.moment, point.moment.state[0] + point.change[0]
+            here, moved = point.step, point.step.state[0] + point.change[0]
             update, *rest = here.step.increment((moved, *slots), gradient)
             slots, change = tuple(rest), update - here.step.increment(here.state, here.gradient)[0]
             entered |= np.isin(samples, run.batches[point.t])
@@ -83,7 +83,7 @@ def _gradient_without(run: Run, point: Displacement, samples: Array, convention:
         array_namespace(moved).asarray(part, dtype=moved.dtype, device=device(moved))
         for part in (batch != samples[:, None], batch_weights(run.objective, batch))
     )
-    theta = point.moment.state[0] + moved
+    theta = point.step.state[0] + moved
     return run.objective.gradient(theta, batch, convention.weights(kept, weights))
 
 
@@ -93,10 +93,10 @@ class Displacement:
 
     t: int
     change: State
-    here: Moment | None = None
+    here: RecordedStep | None = None
 
     @property
-    def moment(self) -> Moment:
+    def step(self) -> RecordedStep:
         assert self.here is not None
         return self.here
 
@@ -105,9 +105,9 @@ def displacements(run: Run, samples: ArrayLike, settings: Settings, convention: 
     """Changes of x_0, …, x_T when each of `samples` (s,) is removed, in the approximation of an estimate."""
     samples = np.atleast_1d(np.asarray(samples))
     change: State = tuple(zeros((len(samples), len(part)), part) for part in run.state(0))
-    pending: dict[int, list[Change]] = defaultdict(list)  # t → what is to be added to δx_t
+    pending: dict[int, list[StateChange]] = defaultdict(list)  # t → what is to be added to δx_t
     for t in range(run.steps):
-        here = moment(run, t)
+        here = recorded_step(run, t)
         yield Displacement(t, change, here)
         curved = settings.curvature_product(run, t, here.state[0], change[0])
         change = here.step.tangent(here.state, here.gradient, change, curved)
@@ -119,8 +119,8 @@ def displacements(run: Run, samples: ArrayLike, settings: Settings, convention: 
 
 
 def _entering(
-    run: Run, here: Moment, t: int, samples: Array, settings: Settings, convention: Convention
-) -> list[Change]:
+    run: Run, here: RecordedStep, t: int, samples: Array, settings: Settings, convention: Convention
+) -> list[StateChange]:
     """Terms that removing the samples from the batch of step t adds to δx_{t+1}, δx_{t+2}, …."""
     in_batch = batch_weights(run.objective, run.batches[t])
     weights = np.array([in_batch[run.batches[t] == i].sum() for i in samples])
@@ -131,7 +131,7 @@ def _entering(
     removals = Removals(run, t, here, convention, samples, weights, len(samples))
     xi = removals.xi(everything, removals.gradients(everything))
     frozen = frozen_steps(settings.estimator, run.age(t), run.steps - t - 1)
-    following = [moment(run, t + 1 + k) for k in range(frozen)]
+    following = [recorded_step(run, t + 1 + k) for k in range(frozen)]
     ((_, changes),) = push(settings.estimator, here, following, xi, [everything])
     return changes
 
@@ -140,5 +140,5 @@ def _squares(rows: Tensor) -> Array:
     return as_numpy(array_namespace(rows).sum(rows * rows, axis=-1))
 
 
-def _add(state: State, change: Change) -> State:
+def _add(state: State, change: StateChange) -> State:
     return tuple(a if b is None else a + b for a, b in zip(state, change, strict=True))

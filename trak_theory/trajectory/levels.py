@@ -46,7 +46,7 @@ class ErrorLevels:
     sources: dict[str, Source]
     truth: Truth = field(repr=False)
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[dict[str, float | str]]:
         """Tidy rows: every level against the truth, and against the level above it.
 
         gap = ‖level − other‖/‖truth‖, mean over queries: the differences from level to level sum to the whole error.

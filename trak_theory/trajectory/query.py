@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device, to_device
@@ -18,8 +17,8 @@ from trak_theory.trajectory.objective import Objective
 class Query:
     """value: θ (p,) ↦ f (q,), or a number;  gradient: θ (p,) ↦ ∂f/∂θ (q, p), or (p,)."""
 
-    value: Callable[[Any], Any]
-    gradient: Callable[[Any], Any]
+    value: Callable[[Tensor], Tensor]
+    gradient: Callable[[Tensor], Tensor]
 
     def read(self, theta: Tensor) -> Array:
         """f(θ) as (q,) in float64."""

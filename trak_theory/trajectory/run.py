@@ -8,7 +8,7 @@ from functools import cached_property
 from math import isqrt
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj, to_device
@@ -20,6 +20,10 @@ from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.objective import Objective
 from trak_theory.trajectory.optimizer.recipes import Optimizer
 from trak_theory.trajectory.optimizer.steps import State, StepMap
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import DTypeLike
 
 KEEP_ALL_BELOW = 2**28  # bytes of states; beyond it √T checkpoints and replay are the default
 
@@ -262,13 +266,13 @@ class CastStates:
     """States rounded to another precision."""
 
     states: States
-    dtype: Any
+    dtype: DTypeLike | torch.dtype
 
     def get(self, t: int) -> State:
         return tuple(array_namespace(part).astype(part, self.dtype) for part in self.states.get(t))
 
 
-def astype(run: Run, dtype: Any) -> Run:
+def astype(run: Run, dtype: DTypeLike | torch.dtype) -> Run:
     """The same run with its recorded states rounded to `dtype`: what is computed from it is in that precision."""
     return replace(run, states=CastStates(run.states, dtype))
 

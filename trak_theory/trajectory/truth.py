@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device, to_device
 from numpy import ndarray as Array
+from numpy.typing import ArrayLike
 
 from trak_theory.numerics.agreement import Agreement, agreement
 from trak_theory.numerics.tensor import Tensor
@@ -76,7 +76,7 @@ class _Job:
 
 def retrain_without(
     run: Run,
-    groups: Iterable[Any],
+    groups: Iterable[ArrayLike],
     *,
     removal: Removal = "keep",
     occurrences: Occurrences = "all",
@@ -105,7 +105,7 @@ def retrain_without(
 
 def _finals(run: Run, jobs: list[_Job], convention: Convention, cache: _Cache | None) -> Tensor:
     theta = run.final
-    found: dict[int, Any] = {k: theta for k, job in enumerate(jobs) if job.steps.size == 0}
+    found: dict[int, Tensor] = {k: theta for k, job in enumerate(jobs) if job.steps.size == 0}
     if cache is not None:
         found |= {k: kept for k, job in enumerate(jobs) if k not in found and (kept := cache.get(job)) is not None}
     order = sorted(set(range(len(jobs))) - set(found), key=lambda k: int(jobs[k].steps[0]))
@@ -157,7 +157,7 @@ def _join(a: Tensor, b: Tensor) -> Tensor:
     return array_namespace(a).concat([a, b], axis=0)
 
 
-def _check_group(run: Run, group: Any) -> Array:
+def _check_group(run: Run, group: ArrayLike) -> Array:
     samples = np.unique(np.atleast_1d(np.asarray(group)))
     if samples.size == 0 or samples.dtype.kind not in "iu":
         raise ValueError(f"a group must be a non-empty list of sample indices, got {group!r}")

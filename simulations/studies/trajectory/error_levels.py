@@ -26,13 +26,13 @@ def run(params: Params, rng: Generator) -> Rows:
     truth = retrain_without(trained, np.arange(N)[:, None])
     levels = error_levels(truth, problem.query)
     exact, best = levels.levels["truth"], levels.levels["frozen push"]
-    shared = {"n": N, "batch": SIZE, "p": trained.objective.p}
+    shared: dict[str, float | str] = {"n": N, "batch": SIZE, "p": trained.objective.p}
     rows = [{**shared, "kind": "descent", **row} for row in levels.table()]
     for name, view, removal in _misconfigured(trained):
         wrong = attribute(view, problem.query, estimator="frozen-push", removal=removal).influence
         gap = float(np.linalg.norm(wrong - best) / np.linalg.norm(exact))
         measures = agreement(exact, wrong).row()
-        label = {"level": name, "against": "truth", "source": "config", "gap": gap}
+        label: dict[str, float | str] = {"level": name, "against": "truth", "source": "config", "gap": gap}
         rows.append({**shared, "kind": "single", **label, **measures})
     return rows
 

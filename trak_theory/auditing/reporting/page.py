@@ -98,7 +98,7 @@ def _tables(audit: Audit) -> list[Section]:
     law: Row = {
         "implicit ridge γ": audit.implicit_ridge,
         "effective dimension df(γ)": audit.effective_dimension,
-        "degrees of freedom of the error bars, k − df₂": audit.spare,
+        "degrees of freedom of the error bars, k − df₂": audit.residual_degrees_of_freedom,
         f"share of the top {audit.setting['top']} that another seed keeps": audit.top_overlap,
     }
     losses = (

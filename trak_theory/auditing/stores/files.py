@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.errors import StoreError
 
+Kind = TypeVar("Kind")
 LARGEST_JSON = 2**28  # bytes
 NO_CHECKSUMS = "the format holds no checksums: sizes and flags were checked, a damaged number may stay unseen"
 BFLOAT16 = "bfloat16"  # no dtype of numpy's: read as uint16, returned as float32
@@ -56,7 +57,7 @@ def mentions(path: Path, word: bytes) -> bool:
         return word in file.read(2**16)
 
 
-def entry(path: Path, content: Any, name: str, kind: type) -> Any:
+def entry(path: Path, content: object, name: str, kind: type[Kind]) -> Kind:
     """content[name] if it is of that kind (a bool is no int); StoreError otherwise."""
     value = content.get(name) if isinstance(content, dict) else None
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -64,15 +65,15 @@ def entry(path: Path, content: Any, name: str, kind: type) -> Any:
     return value
 
 
-def count(path: Path, content: Any, name: str, least: int = 1) -> int:
+def count(path: Path, content: object, name: str, least: int = 1) -> int:
     """An integer of a JSON object."""
-    value: int = entry(path, content, name, int)
+    value = entry(path, content, name, int)
     if value < least:
         raise StoreError(f"{path}: {name!r} should be at least {least}, found {value}")
     return value
 
 
-def counts(path: Path, content: Any, name: str, least: int = 1) -> tuple[int, ...]:
+def counts(path: Path, content: object, name: str, least: int = 1) -> tuple[int, ...]:
     """A list of integers of a JSON object."""
     values = entry(path, content, name, list)
     return tuple(count(path, {name: value}, name, least) for value in values)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
-from numpy.typing import ArrayLike
 
 from trak_theory.auditing.stores.files import BFLOAT16, counts, decoded, dtype_named, entry, file_size, reading
 from trak_theory.errors import StoreError
@@ -19,7 +17,7 @@ LARGEST_HEADER = 100_000_000  # bytes, the format's own limit
 DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64", "BF16": BFLOAT16}
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+def read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, object]]:
     """Tensors by name, and the file's own metadata.
 
     The offsets must tile the file: no gap, no overlap, nothing after the last tensor.
@@ -32,7 +30,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         return {name: _tensor(path, value, start, spans[name]) for name, value in header.items()}, metadata
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
+def _header(path: Path) -> tuple[dict[str, dict[str, object]], int]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(LENGTH), "little")
         if not 2 <= length <= min(LARGEST_HEADER, file_size(path) - LENGTH):
@@ -53,7 +51,7 @@ def _check_tiling(path: Path, spans: list[tuple[int, ...]], size: int) -> None:
         raise StoreError(f"{path}: {size} bytes of tensors, expected {end}: truncated, or not what its header says")
 
 
-def _tensor(path: Path, value: ArrayLike, start: int, span: tuple[int, ...]) -> Array:
+def _tensor(path: Path, value: object, start: int, span: tuple[int, ...]) -> Array:
     shape, letters = counts(path, value, "shape"), entry(path, value, "dtype", str)
     name = DTYPES.get(letters, letters)
     dtype = dtype_named(path, name)

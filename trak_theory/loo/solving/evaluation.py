@@ -30,8 +30,8 @@ class Evaluation:
     gradient: Array  # g (b, m)
     step: Array  # −M⁻¹g (b, m)
     decrement: Array  # ‖g‖_{M⁻¹} (b,)
-    reach: Array  # ≥ max_{j≠i} ‖φ_j‖_{M⁻¹} (b,)
-    drift: Array  # ≥ max_{j≠i} d_j(θ̂)/d_j(u), at least 1 (b,)
+    dual_norm: Array  # ≥ max_{j≠i} ‖φ_j‖_{M⁻¹} (b,)
+    curvature_ratio: Array  # ≥ max_{j≠i} d_j(θ̂)/d_j(u), at least 1 (b,)
     spread: Array  # ≥ max_{j≠i} |log d_j(θ̂)/d_j(u)| (b,)
     rounding: Array  # bound on the error of g in the plain norm (b,)
 
@@ -69,7 +69,7 @@ class Evaluator:
         """‖a_j‖ at most (n,)."""
         return np.sqrt(self.problems.square_lengths) + self.precision.rows
 
-    def reach(self, block: Array) -> tuple[Array, Array | None]:
+    def dual_norms(self, block: Array) -> tuple[Array, Array | None]:
         """max_{j≠i} ‖φ_j‖_{M⁻¹} (b,); if sharp, with the changes of all outputs at the Newton points (b, n)."""
         remaining = self.problems.remaining[block]
         if not self.sharp:
@@ -82,21 +82,21 @@ class Evaluator:
         gram *= (self.problems.residual[block] / remaining)[:, None]
         return np.sqrt(square.max(1) / (1 - self.doubt[block])), gram
 
-    def evaluate(self, block: Array, points: Array, reach: Array, change: Array | None = None) -> Evaluation:
-        """At `points` (b, m), with `reach` (b,); `change` = points Aᵀ (b, n), if it is at hand, is consumed."""
+    def evaluate(self, block: Array, points: Array, dual_norm: Array, change: Array | None = None) -> Evaluation:
+        """At `points` (b, m), with `dual_norm` (b,); `change` = points Aᵀ (b, n), if it is at hand, is consumed."""
         problems = self.problems
         change, own = problems.changes(block, points) if change is None else problems.set_apart(block, change)
         size = np.linalg.norm(points, axis=1)
-        drift, spread, stiffening = self._curvatures(change, size * self.precision.rows.max())
+        curvature_ratio, spread, stiffening = self._curvatures(change, size * self.precision.rows.max())
         gradient, remainder = problems.gradient(block, points, change, own)
         step, decrement = problems.solve(block, gradient)
         pull = np.sqrt(np.einsum("bn,bn->b", remainder, remainder))
         stiffening = self._stiffening(size, pull) if stiffening is None else stiffening
         rounding = self._rounding(block, size, own, pull) + size * stiffening
-        return Evaluation(points, gradient, -step, decrement, reach, drift, spread, rounding)
+        return Evaluation(points, gradient, -step, decrement, dual_norm, curvature_ratio, spread, rounding)
 
     def _curvatures(self, change: Array, error: Array) -> tuple[Array, Array, Array | None]:
-        """Drift, spread, and Σ_j |d_j(u) − d_j| ‖δa_j‖ ‖a_j‖ for a loss without M₃; `error` (b,) of the changes."""
+        """Curvature ratio, spread, Σ_j |d_j(u) − d_j| ‖δa_j‖ ‖a_j‖ for a loss without M₃; `error` (b,) of changes."""
         m3 = self.self_concordance
         if m3 == 0:
             return np.ones(len(change)), np.zeros(len(change)), None

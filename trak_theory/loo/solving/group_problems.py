@@ -139,7 +139,7 @@ class GroupEvaluator(Evaluator):
         with np.errstate(divide="ignore"):
             return relative / self.problems.remaining
 
-    def reach(self, block: Array) -> tuple[Array, None]:
+    def dual_norms(self, block: Array) -> tuple[Array, None]:
         square = np.where(self.problems.members[block], 0.0, self.lengths**2)
         if self.sharp:
             used = self.fit.glm.weights > 0

@@ -50,7 +50,7 @@ def certified_points(
     products (b, m) × (m, n).
     """
     evaluator = certificate.evaluator
-    reach, change = evaluator.reach(block)
+    dual_norm, change = evaluator.dual_norms(block)
     if start is None:
         points = evaluator.problems.newton_points(block)
     else:
@@ -58,7 +58,7 @@ def certified_points(
     found = Found(certificate, block, goal, points.copy(), np.full(block.size, np.inf), np.zeros(block.size, bool))
     rows, anderson = np.arange(block.size), Anderson()
     for _ in range(evaluations):
-        evaluation = evaluator.evaluate(block[rows], points, reach[rows], change)
+        evaluation = evaluator.evaluate(block[rows], points, dual_norm[rows], change)
         left = found.take(rows, evaluation)
         if not left.any():
             break

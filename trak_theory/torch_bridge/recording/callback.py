@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 from numpy import ndarray as Array
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from torch.utils.hooks import RemovableHandle
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trak_theory.errors import UnsupportedError
 from trak_theory.torch_bridge.objective import TorchObjective
@@ -66,25 +68,31 @@ class TrajectoryCallback(TrainerCallback):
                 f"{objective.n - len(self._place)} samples repeat another's {self._name!r}, so that the order of a "
                 "batch cannot be told from it; remove the duplicates"
             )
-        self._settings: dict[str, Any] = {"every": every, "directory": directory, "check_every": check_every}
+        self._recording = partial(
+            TrajectoryRecorder, objective, every=every, directory=directory, check_every=check_every
+        )
         self._recorder: TrajectoryRecorder | None = None
-        self._hook: Any = None
+        self._hook: RemovableHandle | None = None
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **found: Any) -> None:
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **found: Any,
+    ) -> None:
         _check_arguments(args)
         module = self.objective.model.module
         if found["model"] is not module:
             raise UnsupportedError("the Trainer trains another model than the objective's; give both the same one")
         _check_passes(args, module, self.objective)
         self._stop()
-        optimizer = getattr(found["optimizer"], "optimizer", found["optimizer"])
+        optimizer = getattr(found["optimizer"], "optimizer", found["optimizer"])  # accelerate wraps it
         with in_training_mode(module):
-            self._recorder = TrajectoryRecorder(
-                self.objective, optimizer, clip_norm=args.max_grad_norm or None, **self._settings
-            )
+            self._recorder = self._recording(optimizer, clip_norm=args.max_grad_norm or None)
         self._hook = module.register_forward_pre_hook(self._before_forward, with_kwargs=True)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **found: Any) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         self._stop()
 
     def run(self) -> Run:
@@ -98,7 +106,7 @@ class TrajectoryCallback(TrainerCallback):
             self._hook.remove()
             self._recorder.close()
 
-    def _before_forward(self, module: Any, args: Any, named: dict[str, Any]) -> None:
+    def _before_forward(self, module: nn.Module, args: tuple[object, ...], named: dict[str, Tensor]) -> None:
         training = module.training and torch.is_grad_enabled() and self.objective.model.uses_own_parameters
         if training and self._recorder is not None:
             if self._name not in named:
@@ -107,7 +115,7 @@ class TrajectoryCallback(TrainerCallback):
                 )
             self._recorder.saw(self._recognise(named))
 
-    def _recognise(self, named: Mapping[str, Any]) -> Array:
+    def _recognise(self, named: Mapping[str, Tensor]) -> Array:
         found = [self._place.get(key, -1) for key in self._keys(named)]
         if -1 in found:
             raise UnsupportedError(
@@ -116,7 +124,7 @@ class TrajectoryCallback(TrainerCallback):
             )
         return np.array(found)
 
-    def _keys(self, named: Mapping[str, Any]) -> list[bytes]:
+    def _keys(self, named: Mapping[str, Tensor]) -> list[bytes]:
         rows, mask = named[self._name], named.get("attention_mask")
         if mask is None or mask.shape != rows.shape or "attention_mask" not in self.objective.rows.named:
             return [_key(row) for row in rows]
@@ -127,7 +135,7 @@ def _key(row: Tensor) -> bytes:
     return row.detach().cpu().contiguous().numpy().tobytes()
 
 
-def _check_arguments(args: Any) -> None:
+def _check_arguments(args: TrainingArguments) -> None:
     for name, reason in REFUSED.items():
         value = getattr(args, name, None)
         if value:
@@ -139,7 +147,7 @@ def _check_arguments(args: Any) -> None:
         )
 
 
-def _check_passes(args: Any, module: nn.Module, objective: TorchObjective) -> None:
+def _check_passes(args: TrainingArguments, module: nn.Module, objective: TorchObjective) -> None:
     """Refuse a last step of an epoch whose accumulated passes differ in size, where their means are averaged."""
     size, passes = args.train_batch_size, args.gradient_accumulation_steps
     last = -(-objective.n // size) % passes or passes  # passes of the epoch's last step
@@ -154,7 +162,7 @@ def _check_passes(args: Any, module: nn.Module, objective: TorchObjective) -> No
 
 def _divides_by_items(module: nn.Module) -> bool:
     """True if the Trainer divides by the number of items of a step's passes, as for a forward with **kwargs."""
-    base: Any = getattr(module, "get_base_model", None)  # of a PEFT model
+    base: Callable[[], nn.Module] | None = getattr(module, "get_base_model", None)  # of a PEFT model
     inner = module if base is None else base()
     if hasattr(inner, "accepts_loss_kwargs"):
         return bool(inner.accepts_loss_kwargs)

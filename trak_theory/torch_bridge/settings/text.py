@@ -10,13 +10,17 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
 from trak_theory.numerics.checks import positive_count
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
 
 SHORTEST = 80  # characters; shorter paragraphs are headings, signatures and grammar
 UNDERLINE = re.compile(r"[*=~-]{4,}")
@@ -49,7 +53,7 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __getitem__(self, rows: Any) -> Sequences:
+    def __getitem__(self, rows: slice | Array) -> Sequences:
         return Sequences(self.tokens[rows], self.counted[rows])
 
 
@@ -71,7 +75,7 @@ def _prose(topic: str) -> Iterator[tuple[str, str]]:
             yield title, " ".join(block.split())
 
 
-def byte_level_bpe(texts: Sequence[str], vocabulary: int) -> Any:
+def byte_level_bpe(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     """A `tokenizers.Tokenizer` trained on the texts: byte pairs over the bytes that occur, `vocabulary` tokens in all.
 
     Only bytes seen in training are tokens, so that a vocabulary of 256 has room for merges; others are dropped.
@@ -105,7 +109,9 @@ def text_sequences(*, vocabulary: int, length: int, count: int, rng: Generator) 
     return Sequences(chosen, np.ones(chosen.shape, bool))
 
 
-def instruction_sequences(tokenizer: Any, template: str, *, length: int, count: int, rng: Generator) -> Sequences:
+def instruction_sequences(
+    tokenizer: PreTrainedTokenizerBase, template: str, *, length: int, count: int, rng: Generator
+) -> Sequences:
     """`count` examples "Explain <title> in Python." → paragraph under that title, cut to `length` tokens.
 
     template: the prompt around the question, CHATML or PLAIN; tokenizer: of `transformers`. Only the answer counts.

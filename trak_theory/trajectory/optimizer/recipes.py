@@ -5,15 +5,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 from array_api_compat import array_namespace, device
+from numpy import ndarray as Array
 
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.optimizer.steps import AdamStep, SGDStep, State, StepMap
 
-Group = tuple[Any, Mapping[str, Any]]
+Numbers = Mapping[str, Any]  # settings by name: betas are pairs, flags are booleans
+Group = tuple[slice | Array, Numbers]
+
+
+class Shared(TypedDict):
+    """The numbers of one step that all optimisers have."""
+
+    lr: Tensor
+    weight_decay: Tensor
+    clip_norm: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +55,7 @@ class Optimizer(ABC):
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"clip_norm must be positive, got {self.clip_norm}")
 
-    def _own(self) -> dict[str, Any]:
+    def _own(self) -> Numbers:
         return {name: getattr(self, name) for name in self.per_group}
 
     def _check(self, name: str, value: Tensor, place: str) -> None:
@@ -84,7 +94,7 @@ class Optimizer(ABC):
         groups = [(where, {"lr": settings["lr"]}) for where, settings in self.groups if "lr" in settings]
         return SGD(self._own()["lr"], groups=groups, schedule=self.schedule)
 
-    def _spread(self, theta: Tensor, number: Callable[[Mapping[str, Any]], float]) -> Tensor:
+    def _spread(self, theta: Tensor, number: Callable[[Numbers], float]) -> Tensor:
         """A number made of a group's settings: one for all coordinates, or (p,) where groups differ."""
         own = self._own()
         common = float(number(own))
@@ -96,7 +106,7 @@ class Optimizer(ABC):
             spread[where] = value
         return array_namespace(theta).asarray(spread, dtype=theta.real.dtype, device=device(theta))
 
-    def _shared(self, t: int, theta: Tensor) -> dict[str, Any]:
+    def _shared(self, t: int, theta: Tensor) -> Shared:
         rate = self.rate(t)
         return {
             "lr": self._spread(theta, lambda own: rate * own["lr"]),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, product
 from math import ceil, comb, log2
-from typing import Any, Literal, get_args
+from typing import Literal, Required, TypedDict, Unpack, get_args
 
 import numpy as np
 from numpy import ndarray as Array
@@ -19,13 +19,23 @@ from trak_theory.trajectory.optimizer.recipes import Optimizer
 from trak_theory.trajectory.query import as_numpy
 from trak_theory.trajectory.selection.gain import Gain, paired_gain
 from trak_theory.trajectory.selection.longer import train_longer
-from trak_theory.trajectory.selection.select import Selection, select
+from trak_theory.trajectory.selection.select import Policy, Selection, select
 from trak_theory.trajectory.sweep.push import Estimator
 
 Search = Literal["grid", "halving"]
 Equal = Literal["steps", "compute"]
 
 MIN_TASKS = 3  # to choose a horizon by an interval over two of them and judge it on the third
+
+
+class Choice(TypedDict, total=False):
+    """How `select` chooses."""
+
+    keep: Required[float]
+    policy: Policy
+    horizon: int | None
+    estimator: Estimator
+    rng: Generator | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +52,7 @@ class Task:
     validation: Tensor = field(repr=False)
     judge: Tensor = field(repr=False)
 
-    def select(self, optimizer: Optimizer, **how: Any) -> Selection:
+    def select(self, optimizer: Optimizer, **how: Unpack[Choice]) -> Selection:
         """`select` on this task; `how` says keep, policy, horizon, estimator, rng."""
         return select(self.objective, self.candidates, self.validation, optimizer, start=self.start, **how)
 
@@ -52,11 +62,19 @@ class Task:
 
     def longer(
         self, optimizer: Optimizer, multiples: Sequence[float], *, keep: float, rng: Generator
-    ) -> list[tuple[Any, Any]]:
+    ) -> list[tuple[Tensor, Tensor]]:
         """`train_longer` on this task for each multiple of its steps: θ at the end, and θ of lowest validation loss."""
         ends = [max(1, round(multiple * len(self.candidates))) for multiple in multiples]
-        how: dict[str, Any] = {"start": self.start, "keep": keep, "ends": ends, "rng": rng}
-        found = train_longer(self.objective, self.candidates, self.validation, optimizer, **how)
+        found = train_longer(
+            self.objective,
+            self.candidates,
+            self.validation,
+            optimizer,
+            start=self.start,
+            keep=keep,
+            ends=ends,
+            rng=rng,
+        )
         return [found[end] for end in ends]
 
 
@@ -109,9 +127,9 @@ class HorizonMap:
         """True if the choice of `cheapest` is better than random selection with the same compute, beyond its error."""
         return self.chosen_gain(rate, at_equal="compute").low > 0
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[dict[str, float | str]]:
         """Tidy rows: each horizon against random, and against K* of its learning rate, with simultaneous intervals."""
-        rows = []
+        rows: list[dict[str, float | str]] = []
         for rate, horizon in product(self.learning_rates, self.horizons):
             row, column = self._row(rate), self.horizons.index(horizon)
             losses = self.losses[row, column]
@@ -208,7 +226,7 @@ def tune_horizon(
     alive = list(np.ndindex(shape))
     for first, last in _rounds(search, len(alive), len(tasks)):
         for (row, column), k in product(alive, range(first, last)):
-            how = {"keep": keep, "horizon": horizons[column], "estimator": estimator}
+            how: Choice = {"keep": keep, "horizon": horizons[column], "estimator": estimator}
             chosen = tasks[k].select(optimizer(learning_rates[row]), **how)
             losses[row, column, k], costs[row, column, k] = tasks[k].judged(chosen.final), chosen.multiple
         if last < len(tasks):

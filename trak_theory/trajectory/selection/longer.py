@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -27,7 +26,7 @@ def train_longer(
     keep: float,
     ends: Sequence[int],
     rng: Generator,
-) -> dict[int, tuple[Any, Any]]:
+) -> dict[int, tuple[Tensor, Tensor]]:
     """θ after each of `ends` steps on random shares of the candidates, and the θ of lowest validation loss till then.
 
     The T candidate batches come round again and again, each time with a fresh random share `keep`. The validation
@@ -39,7 +38,7 @@ def train_longer(
     samples = check_validation(validation, objective.n, checked)
     period, state = len(checked), optimizer.start(check_start(objective, start))
     lowest, best = np.inf, state[0]
-    found: dict[int, tuple[Any, Any]] = {}
+    found: dict[int, tuple[Tensor, Tensor]] = {}
     for t in range(max(ends)):
         batch = random_share(checked[t % period], sizes[t % period], rng)
         state = advance(objective, batch, optimizer, t, state)

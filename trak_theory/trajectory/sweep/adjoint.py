@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
 
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.sweep.blocks import blocks, empty, in_blocks, zeros
-from trak_theory.trajectory.sweep.push import Change, Moment
+from trak_theory.trajectory.sweep.push import RecordedStep, StateChange
 
 
 class Adjoint:
@@ -25,9 +24,9 @@ class Adjoint:
     def __init__(self, state: State) -> None:
         theta, *slots = (empty((0, part.shape[-1]), part) for part in state)
         self.points: list[int] = []
-        self.thetas: list[Any] = [theta]
-        self.slots: list[Any] = slots
-        self.following: list[Moment] = []
+        self.thetas: list[Tensor] = [theta]
+        self.slots: list[Tensor] = slots
+        self.following: list[RecordedStep] = []
 
     def read_out(self, point: int, slope: Tensor) -> None:
         """Add x̄_r = (∂f/∂θ, 0, …), r = t + 1; slope (q, p)."""
@@ -43,7 +42,7 @@ class Adjoint:
         q = len(self.thetas[0]) // max(1, len(self.points))
         return [self.points.index(r) * q + k for r in points for k in range(q)]
 
-    def inner(self, changes: Sequence[Change], rows: slice, block: slice) -> Tensor:
+    def inner(self, changes: Sequence[StateChange], rows: slice, block: slice) -> Tensor:
         """Σ ⟨x̄, δx⟩ over a block of coordinates of the changes (b, block) of x_{t+1}, x_{t+2}, …: (b, rows)."""
         total = sum(change[0] @ theta[rows, block].T for change, theta in zip(changes, self.thetas, strict=False))
         if len(changes) < len(self.thetas):  # the points read come before the last state, where their slots are zero
@@ -51,8 +50,8 @@ class Adjoint:
         return total + sum(part @ slot[rows, block].T for part, slot in zip(changes[-1][1:], self.slots, strict=True))
 
     def pull_back(
-        self, here: Moment, frozen: int, live: Sequence[int], at_once: int
-    ) -> Iterator[tuple[slice, Any, Any | None]]:
+        self, here: RecordedStep, frozen: int, live: Sequence[int], at_once: int
+    ) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
         """From t + 1 to t in place, at most `at_once` rows at a time: the rows, ḡ_t and θ̄_t, each (rows, p).
 
         (x̄_t, ḡ_t) = F_tᵀ x̄_{t+1};  the caller adds H_t ḡ_t to the θ̄_t that it is given. Points that are not in `live`
@@ -67,11 +66,11 @@ class Adjoint:
         self.following = [here, *self.following][:frozen]
         self._keep(live)
 
-    def _slope(self, here: Moment, frozen: int, rows: slice, before: Tensor) -> Tensor:
+    def _slope(self, here: RecordedStep, frozen: int, rows: slice, before: Tensor) -> Tensor:
         """ḡ_t of some rows; writes θ̄_t without its curvature to `before`, and the slots of the last state kept."""
         last = min(len(self.following), frozen - 1)
 
-        def pull(block: slice) -> tuple[Any]:
+        def pull(block: slice) -> tuple[Tensor]:
             slots: State = tuple(slot[rows, block] for slot in self.slots)
             for j in range(len(self.following), 0, -1):
                 part = self.following[j - 1].part(block)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import ceil, prod
-from typing import Any
 
 from array_api_compat import array_namespace, device
 
@@ -21,7 +20,7 @@ def blocks(rows: int, p: int) -> list[slice]:
     return [slice(None)] if size >= p else [slice(first, first + size) for first in range(0, p, size)]
 
 
-def in_blocks(function: Callable[[slice], tuple[Any, ...]], rows: int, p: int) -> tuple[Any, ...]:
+def in_blocks(function: Callable[[slice], tuple[Tensor, ...]], rows: int, p: int) -> tuple[Tensor, ...]:
     """function(all coordinates), arrays (…, p), put together from function(block), arrays (…, block)."""
     whole: tuple[Tensor, ...] = ()
     for block in blocks(rows, p):
@@ -46,7 +45,7 @@ def rows_of(array: Tensor) -> int:
     return prod(array.shape[:-1])
 
 
-def squared_norm(part: Callable[[slice], Any], pieces: Sequence[slice]) -> Tensor:
+def squared_norm(part: Callable[[slice], Tensor], pieces: Sequence[slice]) -> Tensor:
     """Σ g², not |g|², of g (…, p) given by its parts (…, block): (…, 1). Complex steps pass through."""
     total: Tensor = 0.0
     for block in pieces:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.optimizer.steps import Clipping, State, StepMap
@@ -13,14 +13,14 @@ from trak_theory.trajectory.run import Run
 from trak_theory.trajectory.sweep.blocks import squared_norm
 
 Estimator = Literal["two-step", "frozen-push", "exact-push", "hybrid", "first-order", "sgd"]
-Change = tuple[Any, ...]  # like a State, with None for a part that does not change
+StateChange = tuple[Tensor, ...]  # like a State, with None for a part that does not change
 
 LINEAR = ("first-order", "sgd")
 YOUNG = 10  # steps; from there on one gradient is at most about a tenth of v̂
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class RecordedStep:
     """Step t of a run: x_t, g_t and the map F_t."""
 
     state: State
@@ -31,14 +31,14 @@ class Moment:
     def clipping(self) -> Clipping:
         return Clipping.at(self.gradient, self.step.clip_norm)
 
-    def part(self, block: slice) -> Moment:
+    def part(self, block: slice) -> RecordedStep:
         """The step on some of the coordinates; the gradient is clipped."""
         state = tuple(x[block] for x in self.state)
-        return Moment(state, self.clipping.value(self.gradient[block]), self.step.part(block))
+        return RecordedStep(state, self.clipping.value(self.gradient[block]), self.step.part(block))
 
 
-def moment(run: Run, t: int) -> Moment:
-    return Moment(run.state(t), run.gradient(t), run.step(t))
+def recorded_step(run: Run, t: int) -> RecordedStep:
+    return RecordedStep(run.state(t), run.gradient(t), run.step(t))
 
 
 def frozen_steps(estimator: Estimator, age: int, left: int) -> int:
@@ -49,11 +49,11 @@ def frozen_steps(estimator: Estimator, age: int, left: int) -> int:
 
 def push(
     estimator: Estimator,
-    here: Moment,
-    following: Sequence[Moment],
-    xi: Callable[[slice], Any],
+    here: RecordedStep,
+    following: Sequence[RecordedStep],
+    xi: Callable[[slice], Tensor],
     pieces: Sequence[slice],
-) -> Iterator[tuple[slice, list[Change]]]:
+) -> Iterator[tuple[slice, list[StateChange]]]:
     """Terms that ξ (b, p) at step t adds to δx_{t+1}, δx_{t+2}, …; all that is not listed propagates linearly.
 
     first-order    F_g ξ
@@ -68,11 +68,11 @@ def push(
     for block in pieces:
         gradient, change = here.gradient[block], xi(block)
         slope, pushed = here.clipping.slope(gradient, change, along), clipping.value(gradient + change)
-        later = [moment.part(block) for moment in following]
+        later = [step.part(block) for step in following]
         yield block, _changes(estimator, here.part(block), later, slope, pushed)
 
 
-def _clipping(here: Moment, xi: Callable[[slice], Any], pieces: Sequence[slice]) -> tuple[Clipping, Any]:
+def _clipping(here: RecordedStep, xi: Callable[[slice], Tensor], pieces: Sequence[slice]) -> tuple[Clipping, Tensor]:
     """The clipping of g + ξ, and gᵀξ (b, 1)."""
     norm, gradient = here.step.clip_norm, here.gradient
     if norm is None:
@@ -82,8 +82,8 @@ def _clipping(here: Moment, xi: Callable[[slice], Any], pieces: Sequence[slice])
 
 
 def _changes(
-    estimator: Estimator, here: Moment, following: Sequence[Moment], slope: Tensor, pushed: Tensor
-) -> list[Change]:
+    estimator: Estimator, here: RecordedStep, following: Sequence[RecordedStep], slope: Tensor, pushed: Tensor
+) -> list[StateChange]:
     """From the clipped gradient without the sample, `pushed`, and its derivative, `slope`; elementwise."""
     state, gradient, step = here.state, here.gradient, here.step
     if estimator in LINEAR:
@@ -101,9 +101,9 @@ def _changes(
     return changes
 
 
-def _linear(here: Moment, slope: Tensor) -> State:
+def _linear(here: RecordedStep, slope: Tensor) -> State:
     return here.step.tangent(here.state, here.gradient, (0.0,) * len(here.state), slope)
 
 
-def _difference(a: State, b: State) -> Change:
+def _difference(a: State, b: State) -> StateChange:
     return tuple(x - y for x, y in zip(a, b, strict=True))

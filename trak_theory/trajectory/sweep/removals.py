@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
@@ -17,7 +16,7 @@ from trak_theory.trajectory.query import as_numpy
 from trak_theory.trajectory.run import Run, batch_weights
 from trak_theory.trajectory.sweep.adjoint import Adjoint
 from trak_theory.trajectory.sweep.blocks import blocks
-from trak_theory.trajectory.sweep.push import Estimator, Moment, push
+from trak_theory.trajectory.sweep.push import Estimator, RecordedStep, push
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +25,14 @@ class Removals:
 
     run: Run
     t: int
-    here: Moment
+    here: RecordedStep
     convention: Convention
     samples: Array
     weights: Array
     at_once: int
 
     @classmethod
-    def of_batch(cls, run: Run, t: int, here: Moment, convention: Convention, at_once: int) -> Removals:
+    def of_batch(cls, run: Run, t: int, here: RecordedStep, convention: Convention, at_once: int) -> Removals:
         batch = run.batches[t]
         samples, where = np.unique(batch, return_inverse=True)
         weights = np.bincount(where, batch_weights(run.objective, batch))
@@ -57,7 +56,7 @@ class Removals:
     def _total(self) -> float:
         return float(batch_weights(self.run.objective, self.run.batches[self.t]).sum())
 
-    def xi(self, part: slice, gradients: Tensor) -> Callable[[slice], Any]:
+    def xi(self, part: slice, gradients: Tensor) -> Callable[[slice], Tensor]:
         """Block of coordinates ↦ ξ (b, block), from ∇ℓ_i (b, p)."""
         return lambda block: self.perturbation(part, self.here.gradient[block], gradients[:, block])
 

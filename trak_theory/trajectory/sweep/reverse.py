@@ -14,7 +14,7 @@ from trak_theory.trajectory.convention import Convention, one_of
 from trak_theory.trajectory.query import Query
 from trak_theory.trajectory.run import Run, as_sgd
 from trak_theory.trajectory.sweep.adjoint import Adjoint
-from trak_theory.trajectory.sweep.push import LINEAR, Estimator, frozen_steps, moment
+from trak_theory.trajectory.sweep.push import LINEAR, Estimator, frozen_steps, recorded_step
 from trak_theory.trajectory.sweep.removals import Removals
 
 Curvature = Literal["exact", "ggn", "none"]
@@ -91,7 +91,7 @@ def sweep_from(
     earliest = {r: t for t in sorted(readouts, reverse=True) for r in readouts[t]}
     adjoint = Adjoint(run.state(max(earliest)))
     for t in reversed(range(min(readouts), max(earliest))):
-        here, reading = moment(run, t), None
+        here, reading = recorded_step(run, t), None
         if t + 1 in earliest:
             adjoint.read_out(t + 1, query.slope(run.state(t + 1)[0]))
         if t in readouts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -35,9 +34,9 @@ class Config:
     """config.yaml of one step: who wrote it, and settings by the name of their group."""
 
     version: str | None
-    steps: tuple[tuple[str, dict[str, Any]], ...]
+    steps: tuple[tuple[str, dict[str, object]], ...]
 
-    def field(self, group: str, name: str) -> Any:
+    def field(self, group: str, name: str) -> object:
         """The setting `name` of the first group of that name, at any depth; None where there is none."""
         found = next((value for _, step in self.steps for value in _groups(step, group)), {})
         return found.get(name)
@@ -89,7 +88,7 @@ class Index:
 
     rows: Array
     sizes: dict[str, int]
-    settings: dict[str, Any]
+    settings: dict[str, object]
     notes: tuple[str, ...]
 
     @property
@@ -141,7 +140,7 @@ def index_of(folder: Path) -> Index:
     return Index(decoded(rows, name), widths, settings, notes)
 
 
-def _projection(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _projection(path: Path) -> tuple[dict[str, object], tuple[str, ...]]:
     if not path.exists():
         return {}, ("processor_config.yaml is missing: projection and its version are unknown",)
     content = _yaml(path)
@@ -177,7 +176,7 @@ def score_matrix(folder: Path) -> tuple[Array, tuple[str, ...]]:
     return scores, checked_rows(folder / "scores.bin", scores)
 
 
-def _layout(file: Path, dtype: dict[str, Any], q: int) -> tuple[str, int, int]:
+def _layout(file: Path, dtype: dict[str, object], q: int) -> tuple[str, int, int]:
     """Name of the number's dtype, bytes from one query to the next, bytes of a row: as bergson lays them out."""
     formats = entry(file, dtype, "formats", list)
     name = formats[0] if formats and isinstance(formats[0], str) else ""
@@ -195,15 +194,16 @@ def _layout(file: Path, dtype: dict[str, Any], q: int) -> tuple[str, int, int]:
     return name, step, int((q * step + 7) // 8 * 8)
 
 
-def _groups(settings: dict[str, Any], group: str) -> list[dict[str, Any]]:
-    found = [settings[group]] if isinstance(settings.get(group), dict) else []
+def _groups(settings: dict[str, object], group: str) -> list[dict[str, object]]:
+    own = settings.get(group)
+    found = [own] if isinstance(own, dict) else []
     for value in settings.values():
         if isinstance(value, dict):
             found += _groups(value, group)
     return found
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def _yaml(path: Path) -> dict[str, object]:
     require("yaml")
     import yaml
 

@@ -9,7 +9,6 @@ attribute() returns its scores: save them in the folder as scores.npy, (n, q). T
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from numpy import ndarray as Array
 
@@ -77,7 +76,7 @@ def read(path: Path, scores: str | None = None) -> Store:
     )
 
 
-def _batch_sizes(file: Path, content: dict[str, Any], n: int) -> list[int]:
+def _batch_sizes(file: Path, content: dict[str, object], n: int) -> list[int]:
     batches = entry(file, content, "batch_info", dict)
     sizes = [count(file, batches.get(str(index)), "sample_count") for index in range(len(batches))]
     if sum(sizes) != n:
@@ -111,7 +110,7 @@ def _first_batch(file: Path) -> int:
     return int(words[2])
 
 
-def _chunk(file: Path, content: dict[str, Any], rows: int, blocks: tuple[int, ...]) -> Array:
+def _chunk(file: Path, content: dict[str, object], rows: int, blocks: tuple[int, ...]) -> Array:
     stem = file.name.removesuffix("_metadata.json")
     if entry(file, content, "chunk_filename", str) != stem:
         raise StoreError(f"{file}: speaks of {content['chunk_filename']!r:.60}, expected {stem}")

@@ -8,7 +8,6 @@ which add up. A score is g_jᵀH⁻¹g_i of measurement and training loss: prese
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -69,7 +68,7 @@ def _chosen(path: Path, wanted: str | None) -> Path:
     return pairwise[0]
 
 
-def _matrix(folder: Path, arguments_file: Path, arguments: dict[str, Any]) -> tuple[Array, tuple[str, ...]]:
+def _matrix(folder: Path, arguments_file: Path, arguments: dict[str, object]) -> tuple[Array, tuple[str, ...]]:
     file = folder / PAIRWISE
     if not file.exists():
         raise StoreError(f"{file}: no such file: {_why_absent(folder)}")
@@ -108,7 +107,7 @@ def _size(folder: Path, which: str) -> int:
     return count(file, content, "dataset_size")
 
 
-def _check_same_run(file: Path, arguments_file: Path, arguments: dict[str, Any], written: Any) -> None:
+def _check_same_run(file: Path, arguments_file: Path, arguments: dict[str, object], written: object) -> None:
     """The tensors carry the arguments they were computed with, as text."""
     for name, value in written.items() if isinstance(written, dict) else ():
         if name in arguments and str(arguments[name]) != value:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from numpy import ndarray as Array
 
@@ -110,7 +109,7 @@ def _chunk(file: Path, metadata: Path) -> tuple[tuple[tuple[tuple[str, int], ...
     return (modules, names), decoded(read_raw(file, dtype, (len(samples), width)), name)
 
 
-def _modules(metadata: Path, sample: Any) -> tuple[tuple[str, int], ...]:
+def _modules(metadata: Path, sample: object) -> tuple[tuple[str, int], ...]:
     paths, shapes = entry(metadata, sample, "path", list), entry(metadata, sample, "shape", list)
     names = [str(path[0]) if isinstance(path, list) and len(path) == 2 and path[1] == "grad" else "" for path in paths]
     widths = [prod(counts(metadata, {"shape": shape}, "shape")) for shape in shapes]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -140,7 +139,7 @@ def _experiment(path: Path, wanted: str | None) -> tuple[_Experiment | None, tup
     return None, ("no finished scores: only features were read",)
 
 
-def _parsed(file: Path, name: str, state: Any) -> _Experiment:
+def _parsed(file: Path, name: str, state: object) -> _Experiment:
     if not isinstance(state, dict) or Path(name).name != name:
         raise StoreError(f"{file}: {name!r:.60} is no experiment")
     return _Experiment(name, count(file, state, "num_targets"), state.get("scores_finalized") == 1)
