@@ -7,7 +7,7 @@ import pytest
 from support.networks.random_networks import random_block
 from support.problems import random_glm
 
-from trak_theory.retraining import block_twin, compare, lds, membership, twin
+from trak_theory.retraining import block_twin, compare, lds, membership, stack, twin
 
 RNG = np.random.default_rng(0)
 SCORES, OUTPUTS = RNG.standard_normal((10, 3)), RNG.standard_normal((8, 3))
@@ -118,3 +118,29 @@ def test_blocks():
         block_twin(jacobian, probabilities, labels + 3, queries, 1.0)
     with pytest.raises(ValueError, match="softmax labels must be integers 0 … 2"):
         block_twin(jacobian, probabilities, labels, queries, 1.0).relabel(labels + 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"candidates": OUTPUTS}, "candidates must have 3 axes"),
+        (
+            {"candidates": np.ones((2, 8, 4))},
+            r"candidates have shape \(2, 8, 4\), outputs \(8, 3\); expected \(C, 8, 3\)",
+        ),
+        ({"candidates": np.full((2, 8, 3), np.nan)}, "candidates has 48 non-finite entries"),
+        ({"candidates": np.ones((2, 4, 3)), "outputs": OUTPUTS[:4]}, "4 subsets cannot give weights .* at least 5"),
+        ({"folds": 1}, "folds must be at least 2, got 1"),
+        ({"folds": 0}, "folds must be at least 1, got 0"),
+    ],
+)
+def test_stack(change, message):
+    arguments = {"candidates": np.stack([OUTPUTS, OUTPUTS]), "outputs": OUTPUTS, "rng": RNG, **change}
+    with pytest.raises(ValueError, match=message):
+        stack(**arguments)
+
+
+def test_a_stack_predicts_from_as_many_candidates_and_queries():
+    found = stack(np.stack([OUTPUTS, OUTPUTS]), OUTPUTS, rng=RNG)
+    with pytest.raises(ValueError, match=r"candidates have shape \(3, 8, 3\); the weights are of 2 candidates and 3 q"):
+        found.predict(np.ones((3, 8, 3)))

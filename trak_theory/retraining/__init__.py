@@ -3,6 +3,7 @@
 from trak_theory.retraining.datamodeling_score import Lds, OverQueries, compare, fidelity, lds
 from trak_theory.retraining.kernel_twin import Reweighted, Twin, block_twin, twin
 from trak_theory.retraining.lds_prediction import PredictedLds, TwinReference, twin_reference
+from trak_theory.retraining.stacking import Stacked, stack
 from trak_theory.retraining.subsets import membership
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "OverQueries",
     "PredictedLds",
     "Reweighted",
+    "Stacked",
     "Twin",
     "TwinReference",
     "block_twin",
@@ -17,6 +19,7 @@ __all__ = [
     "fidelity",
     "lds",
     "membership",
+    "stack",
     "twin",
     "twin_reference",
 ]
