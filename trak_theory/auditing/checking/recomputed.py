@@ -83,7 +83,8 @@ def _dominated(sensitivity: float) -> str | None:
     """Words where rounding explains any difference."""
     if sensitivity <= MOST_ALLOWED:
         return None
-    return f"they are dominated by rounding noise: the precision of the store changes {100 * sensitivity:.2g} % of them"
+    share = min(100 * sensitivity, 100.0)
+    return f"they are dominated by rounding noise: the precision of the store changes {share:.0f} % of them"
 
 
 def _explain(kernels: tuple[ProjectedKernel, ...], residual: Array, scores: Array, allowed: float) -> str:
