@@ -13,18 +13,20 @@ from typer.testing import CliRunner
 
 from paper_figures.rivals import draw
 from simulations.benchmarks.__main__ import app
-from simulations.benchmarks.rivals import exchange
+from simulations.benchmarks.rivals import advice, exchange
 from simulations.benchmarks.rivals.cases import arrays_of
 from simulations.benchmarks.rivals.environments import RECORD, Rival, prepare
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
+from simulations.benchmarks.rivals.released import Scored, Subject
 from simulations.benchmarks.rivals.runners import ours_network, ours_trajectory, refits, statsmodels
 from simulations.benchmarks.rivals.tables import table
 from simulations.benchmarks.rivals.trajectory import arrays_of_run
 from simulations.benchmarks.rivals.trak_audit import Setting, audited, compared, failed_gates, within_gates
 from simulations.workloads.data import gaussian_problem
 from simulations.workloads.training_runs import setting
-from trak_theory import GLM, influence, leave_one_out, newton, project
+from trak_theory import GLM, influence, leave_one_out, newton, project, trak
 from trak_theory.attribution import trak_kernel
+from trak_theory.auditing.audit import audit
 from trak_theory.trajectory import AdamW, attribute
 
 HERE = Path(sys.executable)
@@ -195,3 +197,46 @@ def test_figure_from_tables(tmp_path):
 def test_tables_show_what_is_missing():
     lines = table([{"a": 0.123456, "b": True}, {"a": None, "b": False}], ["a", "b"]).splitlines()
     assert lines[2:] == ["| 0.1235 | yes |", "| — | **no** |"]
+
+
+class Exact:
+    """A package that is this project itself: scores of fresh projections, audited from the gradients."""
+
+    name, default, setting = "exact", 0.0, "k = 90"
+
+    def subject(self, rng, folder):
+        lin = digits_features.network_gradients()
+        return Subject({}, lin, 0.5, None, folder)
+
+    def scored(self, subject, seed, value, *, k=None):
+        k = 90 if k is None else k
+        scores = trak(subject.lin, k=k, ridge=value, rng=np.random.default_rng([seed, k]))
+        return Scored(value, scores, self._audit(subject, value, k))
+
+    def averaged(self, subject, seed, value, count):
+        return self._audit(subject, value, 90, ensemble=count)
+
+    def _audit(self, subject, value, k, **options):
+        lin = subject.lin
+        known = {"curvature": lin.curvature, "recipe": subject.recipe, "ridge": value, "k": k}
+        return audit(lin.features, lin.queries, lin.residual, **known, **options)
+
+
+def test_advice_followed_gives_what_it_promised(tmp_path):
+    package = Exact()
+    found = advice.followed(package, package.subject(None, tmp_path))
+    assert [each.step for each in found] == ["default", "advice"] * 2 + ["advice, J = 2", "twice the k"]
+    for each in found:
+        assert each.measured == pytest.approx(each.predicted, abs=0.04), each
+    assert found[1].measured > found[0].measured + 0.1
+    row = advice._summary([[found[0]], [found[2]]])
+    gaps = [each.measured - each.predicted for each in (found[0], found[2])]
+    assert row["difference"] == pytest.approx(np.mean(gaps))
+    assert row["s.e."] == pytest.approx(np.std(gaps, ddof=1) / np.sqrt(2))
+
+
+def test_a_package_that_fails_is_a_row_with_its_reason(tmp_path):
+    package = Exact()
+    package.scored = lambda *_, **__: Failure("it fell over")
+    (row,) = advice._followed(package, 0, 1)
+    assert row["reason"] == "it fell over"

@@ -7,12 +7,14 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 from support import digits_features
 from typer.testing import CliRunner
 
 from trak_theory import projection_matrix, trak
 from trak_theory.auditing.audit import audit
 from trak_theory.auditing.measures import top_overlap
+from trak_theory.auditing.reporting.pictures import INK, MARK, _name_lines
 from trak_theory.cli.main import app
 from trak_theory.projection.error_bars import projection_law
 from trak_theory.projection.projected_features import ProjectedKernel
@@ -179,3 +181,11 @@ def test_the_command_needs_no_torch(file, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "r" / "report.html").exists()
+
+
+def test_lines_whose_peaks_are_as_high_share_one_name():
+    axis = Figure().add_subplot()
+    axis.set_ylim(0, 1)
+    _name_lines(axis, [(0.1, 1.0, 10), (0.5, 1.0, 20), (0.52, 2.0, 40)], own=20)
+    assert [text.get_text() for text in axis.texts] == ["k = 10", "k = 20, 40"]
+    assert [text.get_color() for text in axis.texts] == [INK, MARK]

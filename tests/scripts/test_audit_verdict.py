@@ -58,6 +58,33 @@ def test_corrupted_stored_scores_are_named(lin, stored, change, words):
     assert words in found.verdict.sentence
 
 
+def as_released(lin, kept, k):
+    """Projected rows and scores at μ = 0 as traker keeps them: rows, Gram matrix and inverse in one precision."""
+    matrix = projection_matrix(lin.features.shape[1], k, rng=np.random.default_rng(0)) / 10
+    rows, queries = ((each @ matrix).astype(kept) for each in (lin.features, lin.queries))
+    single, asked = rows.astype(np.float32), queries.astype(np.float32)
+    inverse = np.linalg.inv((single.T @ single).astype(kept).astype(np.float32))
+    inverse = (inverse / np.abs(inverse).mean()).astype(kept).astype(np.float32)
+    return rows, queries, -lin.residual[:, None] * (single @ inverse @ asked.T)
+
+
+@pytest.mark.parametrize(("kept", "k"), [(np.float32, 90), (np.float32, 140), (np.float16, 90)])
+def test_rounding_of_the_package_is_no_alarm(lin, kept, k):
+    """k = 140 of rank 150: a float32 Gram matrix has lost three of seven digits."""
+    rows, queries, scores = as_released(lin, kept, k)
+    found = audit(rows, queries, lin.residual, scores=scores, recipe=0.5, projected=True).recomputed
+    assert found.explanation is None
+    assert found.difference < found.allowed / 3
+
+
+def test_half_precision_is_named_where_it_decides_the_order(lin):
+    rows, queries, scores = as_released(lin, np.float16, 120)
+    found = audit(rows, queries, lin.residual, scores=scores, recipe=0.5, projected=True)
+    assert found.recomputed.kendall < 0.8
+    assert "dominated by rounding noise: the precision of the store changes" in found.verdict.sentence
+    assert found.recomputed.sensitivity == pytest.approx(found.recomputed.difference, rel=0.2)
+
+
 def test_another_ridge_is_found(lin, stored):
     found = projected_audit(lin, stored, stored[2], ridge=3 * RIDGE)
     assert "at projected ridge 5, not 15" in found.verdict.sentence

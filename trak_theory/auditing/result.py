@@ -11,6 +11,15 @@ from trak_theory.auditing.checking.recomputed import Recomputation
 from trak_theory.auditing.measures import Row
 from trak_theory.auditing.verdict import Advice, Verdict
 
+REFERENCE = (
+    "We compare your scores with the influence function of the linearised network, not projected, regularised as your "
+    "training was."
+)
+REFERENCE_PROJECTED = (
+    "Only projected gradients are known: we compare your scores with the unprojected kernel at the ridge of your "
+    "training, which one projection suffices to predict."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Audit:
@@ -34,6 +43,7 @@ class Audit:
     sensitivity        agreement and rule for other training ridges
     recommendation     rule and search, with predictions: the appendix of `advice`
     map                predicted agreement of other k and ridges
+    retrained          LDS against retrained outputs, with its error and ceilings; None where none were given
     findings, remarks  sentences about the scores, and about the input
     """
 
@@ -57,8 +67,16 @@ class Audit:
     sensitivity: tuple[Row, ...] = ()
     recommendation: Row = field(default_factory=dict)
     map: tuple[Row, ...] = ()
+    retrained: Row | None = None
     findings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> str:
+        """What the scores were compared with, in words."""
+        known = REFERENCE_PROJECTED if self.setting["projected_input"] else REFERENCE
+        end = "Nothing was retrained." if self.retrained is None else "The LDS compares them with retrained models too."
+        return f"{known} {end}"
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -25,6 +25,10 @@ PATH_HELP = (
     "Store of traker or another package, or features.npz: features (n, p) or, projected, (n, k); queries (q, ·); "
     "residual (n,); optionally curvature (n,), scores (n, q), learning_rates (steps,), parameters."
 )
+OUTPUTS_HELP = (
+    "An .npz file of retrained models: subsets (B, m) of indices, filled up with -1, or a mask (B, n); outputs (B, q); "
+    "optionally replicates (R, B, q). Adds the LDS with its error and ceiling."
+)
 TRUSTED, BAD_INPUT, NOT_TRUSTED = 0, 2, 3
 
 
@@ -38,6 +42,7 @@ def audit(
     projected: Annotated[bool, typer.Option("--projected", help="The features are already projected.")] = False,
     parameters: Annotated[int | None, typer.Option(help="p, where projected features do not show it.")] = None,
     experiment: Annotated[str | None, typer.Option(help="Name of the scores, where a store holds several.")] = None,
+    outputs: Annotated[Path | None, typer.Option(help=OUTPUTS_HELP)] = None,
     weight_decay: WeightDecay = None,
     learning_rate: LearningRate = None,
     steps: Steps = None,
@@ -55,10 +60,12 @@ def audit(
     try:
         from trak_theory.auditing.reporting.page import Made
         from trak_theory.auditing.reporting.report import check_writable, write_report
+        from trak_theory.auditing.retrained import against_retraining, read_retrained
         from trak_theory.auditing.stored import audit_store
         from trak_theory.auditing.stores import recognise
 
         check_writable(out)
+        retrained = None if outputs is None else read_retrained(outputs)
         store = recognise(path, scores=experiment)
         rates = learning_rate if store.learning_rates is None else store.learning_rates
         recipe: TrainingRecipe | float | None = recipe_from(weight_decay, rates, steps, momentum, training_ridge)
@@ -74,6 +81,8 @@ def audit(
             fraction=fraction,
             top=top,
         )
+        if retrained is not None:
+            found = against_retraining(found, retrained)
         paths = write_report(found, out, Made.now(str(path)))
     except (ImportError, OSError, ValueError, TypeError, MemoryError, OverflowError, LinAlgError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
@@ -85,6 +94,7 @@ def audit(
 
 def _print(found: Audit, paths: list[Path]) -> None:
     typer.echo(found.verdict.sentence)
+    typer.echo(found.reference)
     for finding in found.findings:
         typer.echo(f"finding: {finding}")
     for remark in found.remarks:

@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from trak_theory.retraining.crossed import CrossedMean
 
 REQUIRED, OPTIONAL = ("scores", "subsets", "outputs"), ("replicates", "other")
-PADDING = -1
 FILES_HELP = (
     "One .npz file, or .npy files named after their arrays: scores (n, q), presence sign; subsets (B, m), indices, "
-    f"shorter rows filled up with {PADDING}, or a mask (B, n); outputs (B, q) after training on each subset; "
+    "shorter rows filled up with -1, or a mask (B, n); outputs (B, q) after training on each subset; "
     "optionally replicates (R, B, q), more trainings on the same subsets, and other (n, q), scores to compare with."
 )
 
@@ -32,6 +31,7 @@ def lds(
 
     Exit status 2 when the input cannot be used.
     """
+    from trak_theory.auditing.retrained import subset_rows
     from trak_theory.retraining import compare
     from trak_theory.retraining import lds as score
 
@@ -62,15 +62,6 @@ def read_files(files: list[Path]) -> dict[str, Array]:
     if missing:
         raise ValueError(f"there is no .npy file of {missing}")
     return {file.stem: read_npy(file) for file in files}
-
-
-def subset_rows(subsets: Array) -> list[Array]:
-    """Index arrays from padded rows or from a mask."""
-    if subsets.ndim != 2:
-        raise ValueError(f"subsets must have 2 axes, got shape {subsets.shape}")
-    if subsets.dtype == bool:
-        return [np.flatnonzero(row) for row in subsets]
-    return [row[row != PADDING] for row in subsets]
 
 
 def estimates(found: Lds, gap: OverQueries | None) -> dict[str, CrossedMean]:

@@ -12,7 +12,7 @@ import pandas as pd
 import typer
 from threadpoolctl import threadpool_limits
 
-from simulations.benchmarks.rivals import glm, networks, trajectory, trak_audit
+from simulations.benchmarks.rivals import advice, glm, networks, trajectory, trak_audit
 from simulations.benchmarks.rivals.environments import RIVALS, Environments, prepare
 from simulations.benchmarks.rivals.exchange import Failure
 from simulations.benchmarks.rivals.tables import Row, table
@@ -23,6 +23,7 @@ class Part(StrEnum):
     """A comparison."""
 
     AUDIT = "audit"
+    ADVICE = "advice"
     GLM = "glm"
     NETWORK = "network"
     TRAJECTORY = "trajectory"
@@ -31,6 +32,7 @@ class Part(StrEnum):
 # Which rivals a part asks.
 ASKED = {
     Part.AUDIT: ("traker", "dattri"),
+    Part.ADVICE: ("traker", "dattri", "bergson"),
     Part.GLM: ("pyinfluence",),
     Part.NETWORK: ("traker", "dattri", "kronfluence"),
     Part.TRAJECTORY: ("dattri-llm", "bergson"),
@@ -40,14 +42,16 @@ FOLDER_VARIABLE = "TRAK_THEORY_RIVALS"
 
 def main(
     parts: Annotated[
-        list[Part] | None, typer.Argument(metavar="PART…", help="audit, glm, network, trajectory; all.")
+        list[Part] | None, typer.Argument(metavar="PART…", help="audit, advice, glm, network, trajectory; all.")
     ] = None,
     environments: Annotated[
         Path, typer.Option(envvar=FOLDER_VARIABLE, help="Folder of the rivals' virtual environments (7 GB).")
     ] = Path("~/.cache/trak-theory/rivals"),
     out: Annotated[Path, typer.Option(help="Folder of the tables (.csv).")] = Path("results/rivals"),
     repeats: Annotated[int, typer.Option(help="Counted runs where time is compared.", min=1)] = 3,
-    replicates: Annotated[int, typer.Option(help="Seeds of the trajectory part, projections of the audit.", min=1)] = 5,
+    replicates: Annotated[
+        int, typer.Option(help="Seeds of the trajectory part, projections of the audit, networks of the advice.", min=1)
+    ] = 5,
     seed: Annotated[int, typer.Option(help="Seed of data and networks.")] = 0,
 ) -> None:
     """This project beside traker, dattri, kronfluence, statsmodels, pyinfluence, dattri-llm and bergson.
@@ -80,6 +84,8 @@ def main(
 def _measured(part: Part, found: Environments, out: Path, *, seed: int, repeats: int, replicates: int) -> list[Row]:
     if part is Part.AUDIT:
         return trak_audit.measure(found, seed=seed, projections=replicates)
+    if part is Part.ADVICE:
+        return advice.measure(found, seed=seed, networks=replicates)
     if part is Part.GLM:
         return glm.measure(found, seed=seed, repeats=repeats)
     if part is Part.NETWORK:

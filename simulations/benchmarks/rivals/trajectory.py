@@ -27,7 +27,7 @@ METHODS = {
     "frozen push (ours)": (None, "ours_trajectory", {"estimator": "frozen-push"}),
     "first order (ours)": (None, "ours_trajectory", {"estimator": "first-order"}),
     "AdamW-influence (dattri-llm)": ("dattri-llm", "dattri_llm", {}),
-    "MAGIC (bergson)": ("bergson", "bergson", {}),
+    "MAGIC (bergson)": ("bergson", "bergson.magic", {}),
 }
 COLUMNS = ["learning rate", "method", "Spearman", "s.e.", "worst", "relative error", "CPU s", "MiB", "reason"]
 

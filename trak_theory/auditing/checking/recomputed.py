@@ -10,10 +10,12 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 from scipy.optimize import minimize_scalar
 
+from trak_theory.auditing.inputs import SINGLE
 from trak_theory.numerics.agreement import agreement
 from trak_theory.projection.projected_features import ProjectedKernel
 
-SLACK = 30.0  # rounding steps between a package's scores and ours: the Gram matrix, its inverse, two products
+SLACK = 30.0  # what sums in single precision add to one rounding of every number: traker at k = 512, 8 times as much
+SLACK_HALF = 8.0  # half precision rounds results of single-precision sums: traker, as much as one rounding of each
 MOST_ALLOWED = 0.3
 SAME_ORDER = 0.9
 FACTORS = np.geomspace(1e-4, 1e4, 33)  # of the ridge, tried for an explanation
@@ -23,7 +25,7 @@ FACTORS = np.geomspace(1e-4, 1e4, 33)  # of the ridge, tried for an explanation
 class Recomputation:
     """‖T − sT₀‖/‖T‖ of stored scores T from recomputed ones T₀ at the best factor s, and what rounding allows.
 
-    sensitivity: relative change of T₀ when the features are rounded at the stored precision
+    sensitivity: relative change of T₀ when features, Gram matrix and inverse are rounded at the stored precision
     kendall: of T with T₀; explanation: words if they differ by more than rounding, or if rounding changes the order
     """
 
@@ -40,14 +42,14 @@ def recompute(
 ) -> Recomputation:
     """Exact algebra on the stored features: sign, order, ridge and precision of the scores, without a law."""
     expected = scores_of(kernels, residual)
-    shaken = scores_of(tuple(_rounded(kernel, epsilon, rng) for kernel in kernels), residual)
+    shaken = -residual[:, None] * np.mean([_rounded(kernel, epsilon, rng) for kernel in kernels], axis=0)
     sensitivity = float(np.linalg.norm(shaken - expected) / np.linalg.norm(expected))
-    allowed = min(SLACK * (sensitivity + epsilon), MOST_ALLOWED)
+    allowed = min((SLACK if epsilon <= SINGLE else SLACK_HALF) * (sensitivity + epsilon), MOST_ALLOWED)
     difference, scale = distance(scores, expected)
     kendall = float(agreement(expected, scores).kendall)
     explanation = None
     if difference > allowed or scale <= 0:
-        explanation = _explain(kernels, residual, scores, allowed)
+        explanation = _dominated(sensitivity) or _explain(kernels, residual, scores, allowed)
     elif kendall < SAME_ORDER:
         explanation = f"rounding has changed their order: Kendall {kendall:.2f} with the same in double precision"
     return Recomputation(difference, allowed, sensitivity, scale, kendall, explanation)
@@ -65,9 +67,24 @@ def distance(scores: Array, expected: Array) -> tuple[float, float]:
     return float(np.linalg.norm(scores - scale * expected) / np.linalg.norm(scores)), scale
 
 
-def _rounded(kernel: ProjectedKernel, epsilon: float, rng: Generator) -> ProjectedKernel:
-    factor = 1 + epsilon * rng.uniform(-0.5, 0.5, kernel.features.shape)
-    return ProjectedKernel(kernel.features * factor, kernel.queries, kernel.ridge)
+def _rounded(kernel: ProjectedKernel, epsilon: float, rng: Generator) -> Array:
+    """The kernel (n, q) with rows, Gram matrix and inverse rounded at ε each, as packages keep them."""
+
+    def kept(array: Array) -> Array:
+        return array * (1 + epsilon * rng.uniform(-0.5, 0.5, array.shape))
+
+    rows = kept(kernel.features)
+    gram = rows.T @ rows
+    gram[np.diag_indices(kernel.k)] += kernel.ridge
+    return rows @ (kept(np.linalg.inv(kept(gram))) @ kernel.queries.T)
+
+
+def _dominated(sensitivity: float) -> str | None:
+    """Words where rounding explains any difference."""
+    if sensitivity <= MOST_ALLOWED:
+        return None
+    share = min(100 * sensitivity, 100.0)
+    return f"they are dominated by rounding noise: the precision of the store changes {share:.0f} % of them"
 
 
 def _explain(kernels: tuple[ProjectedKernel, ...], residual: Array, scores: Array, allowed: float) -> str:

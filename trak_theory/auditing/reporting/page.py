@@ -31,17 +31,11 @@ GLOSSARY = {
     "seed": "Of the random projection: another seed is another projection, all else equal.",
     "Kendall's τ": "Share of pairs of points in the same order minus share in the opposite order: 1 same, 0 unrelated.",
     "Pearson's r": "Correlation of the scores themselves: 1 proportional, 0 unrelated.",
+    "LDS": "Linear datamodelling score: how well summed scores predict outputs of models retrained on subsets. Read it "
+    "against its ceiling: training noise alone keeps it below 1.",
     "alarm": "The given scores are compared with 299 simulated sets of scores of the stated setting; a statistic more "
     "extreme than in all of them is an alarm. Healthy scores raise one in 1 of 300 audits.",
 }
-REFERENCE = (
-    "We compare your scores with the influence function of the linearised network, not projected, regularised as your "
-    "training was. Nothing was retrained."
-)
-REFERENCE_PROJECTED = (
-    "Only projected gradients are known: we compare your scores with the unprojected kernel at the ridge of your "
-    "training, which one projection suffices to predict. Nothing was retrained."
-)
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ def page_of(audit: Audit, made: Made) -> str:
         made=made,
         source=made.input,
         pictures=pictures(audit),
-        reference=REFERENCE_PROJECTED if audit.setting["projected_input"] else REFERENCE,
+        reference=audit.reference,
         tables=_kept(_tables(audit)),
         appendix=_kept(_appendix(audit)),
         glossary=GLOSSARY,
@@ -109,6 +103,12 @@ def _tables(audit: Audit) -> list[Section]:
             "Recommendation",
             "The one setting to use, with its predicted agreement.",
             _listed(asdict(audit.advice)) if audit.advice.value is not None else [],
+        ),
+        (
+            "Against retraining",
+            "Linear datamodelling score: Spearman correlation, over retrained subsets, of summed scores with outputs; "
+            "mean over queries, with its error over subsets and queries.",
+            [] if audit.retrained is None else _listed(audit.retrained),
         ),
         ("Setting", "", _listed(audit.setting)),
         (

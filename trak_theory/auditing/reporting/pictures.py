@@ -20,6 +20,7 @@ INK, MARK, SHADE = "#010101", "#020202", "#030303"  # stand-ins that the page's 
 COLOURS = {INK: "currentColor", MARK: "var(--mark)", SHADE: "var(--shade)"}
 SHOWN = 30
 SIZE = (4.6, 3.0)
+LINE_OF_TEXT = 0.08  # of the height of a picture
 
 
 def pictures(audit: Audit) -> dict[str, str]:
@@ -71,15 +72,14 @@ def _map(axis: Axes, audit: Audit) -> None:
     measure = "kendall" if "kendall" in audit.map[0] else "pearson"
     top = max(row[measure] for row in audit.map)
     least = _least_shown(audit)
+    peaks: list[tuple[float, float, int]] = []
     for k in sorted({row["k"] for row in audit.map}):
         rows = sorted((row for row in audit.map if row["k"] == k), key=lambda row: row["value"])
         values, heights = [max(row["value"], least) for row in rows], [row[measure] for row in rows]
-        own, peak = k == audit.setting["k"], int(np.argmax(heights))
-        colour = MARK if own else INK
-        axis.plot(values, heights, color=colour, linewidth=2 if own else 0.8, alpha=1 if own else 0.6)
-        axis.annotate(
-            f"k = {k}", (values[peak], heights[peak]), (-34, 2), textcoords="offset points", color=colour, size=8
-        )
+        own = k == audit.setting["k"]
+        axis.plot(values, heights, color=MARK if own else INK, linewidth=2 if own else 0.8, alpha=1 if own else 0.6)
+        peaks.append((max(heights), values[int(np.argmax(heights))], k))
+    _name_lines(axis, peaks, audit.setting["k"])
     axis.set_xscale("log")
     axis.set_xlim(left=least)
     axis.set_ylim(top=top + 0.06)
@@ -88,6 +88,24 @@ def _map(axis: Axes, audit: Audit) -> None:
     axis.axvline(max(audit.setting["value"], least), color=INK, linestyle=":", linewidth=1)
     axis.set_xlabel(f"{audit.setting['parameter']} (dotted: now, star: advice; left edge: 0)")
     axis.set_ylabel(f"predicted {measure.title()}")
+
+
+def _name_lines(axis: Axes, peaks: list[tuple[float, float, int]], own: int) -> None:
+    """Names above the peaks; lines whose peaks are as high share one, so that no two overlap."""
+    bottom, top = axis.get_ylim()
+    groups: list[list[tuple[float, float, int]]] = []
+    for peak in sorted(peaks):
+        if groups and peak[0] - groups[-1][-1][0] < LINE_OF_TEXT * (top - bottom):
+            groups[-1].append(peak)
+        else:
+            groups.append([peak])
+    for group in groups:
+        height, value, _ = group[-1]
+        names = ", ".join(str(k) for k in sorted(k for *_, k in group))
+        colour = MARK if any(k == own for *_, k in group) else INK
+        axis.annotate(
+            f"k = {names}", (value, height), (0, 4), textcoords="offset points", color=colour, ha="right", size=8
+        )
 
 
 def _least_shown(audit: Audit) -> float:

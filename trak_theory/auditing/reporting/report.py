@@ -59,7 +59,7 @@ def write_report(audit: Audit, out: Path, made: Made | None = None) -> list[Path
 def as_json(audit: Audit) -> dict[str, Json]:
     """Everything but the arrays, the verdict first; numbers that are not finite become null."""
     record = {entry.name: _plain(getattr(audit, entry.name)) for entry in fields(audit) if entry.name not in ARRAYS}
-    return {**record, "warnings": list(audit.warnings)}
+    return {**record, "reference": audit.reference, "warnings": list(audit.warnings)}
 
 
 def _plain(value: object) -> Json:

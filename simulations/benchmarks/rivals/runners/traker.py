@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from importlib import import_module
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,10 +19,14 @@ projectors: Any = import_module("trak.projectors")
 
 
 def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]:
-    """settings: k, half (precision), lambda_reg, seed, batch, block (of projected dimensions; None as released)."""
+    """settings: k, half (precision), lambda_reg, seed, batch, block (of projected dimensions; None as released).
+
+    Its store stays in the folder `store`, where the settings name one.
+    """
     model, training, queries = network(arrays), *loaders(arrays, settings["batch"])
     checkpoint, n, q = model.state_dict(), len(arrays["inputs"]), len(arrays["query_inputs"])
-    with TemporaryDirectory() as folder:
+    kept = settings.get("store")
+    with TemporaryDirectory() if kept is None else nullcontext(kept) as folder:
         scorer = trak.TRAKer(
             model=model,
             task="image_classification",
