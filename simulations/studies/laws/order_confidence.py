@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
@@ -78,7 +79,12 @@ def run(params: Params, rng: Generator) -> Rows:
 def answered(setting: Setting, method: Method, rng: Generator) -> tuple[RankConfidence, Array]:
     """The answer for a data set of `setting`, and the shares that FRESH projections reach."""
     fit, queries = problem(setting, rng)
-    projection = {"k": setting.k, "ensemble": setting.ensemble, "ridge": setting.projected_ridge, "kind": setting.kind}
+    projection: dict[str, Any] = {
+        "k": setting.k,
+        "ensemble": setting.ensemble,
+        "ridge": setting.projected_ridge,
+        "kind": setting.kind,
+    }
     answer = ranked_with_confidence(fit, queries=queries, method=method, rng=rng, **projection)
     lin, exact = fit.linearize(queries), leave_one_out(fit, queries)
     truth = Interval(exact.influence, exact.radius)
