@@ -9,6 +9,7 @@ import typer
 from trak_theory import __version__
 from trak_theory.cli.audit import audit
 from trak_theory.cli.claims import claims
+from trak_theory.cli.features import features
 from trak_theory.cli.lds import lds
 from trak_theory.cli.plan import plan
 from trak_theory.errors import MissingExtraError
@@ -16,6 +17,7 @@ from trak_theory.errors import MissingExtraError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(claims)
 app.command()(audit)
+app.command()(features)
 app.command()(plan)
 app.command()(lds)
 
