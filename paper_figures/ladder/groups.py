@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import replicates, shared_legend, summary
-from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.curves import bars, replicates, shared_legend, summary
+from paper_figures.drawing.style import PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -47,14 +47,7 @@ def draw(results: Path) -> Drawing:
 def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
     for place, (name, label) in enumerate(LABELS.items()):
         line = numbers[numbers["gap"] == name].sort_values("size")
-        axis.errorbar(
-            line["size"],
-            line["mean"],
-            yerr=line["se"].fillna(0.0),
-            color=COLOURS[place],
-            marker=MARKERS[place],
-            label=label,
-        )
+        bars(axis, line, x="size", place=place, label=label)
     axis.set_xscale("log")
     axis.set_yscale("log")
     ticks = sorted(set(numbers["size"]))

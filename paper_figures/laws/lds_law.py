@@ -17,6 +17,15 @@ from simulations.engine.study import find_study
 DESIGN = ["p_over_n", "ridge_over_n"]
 LEVELS = {"ceiling": "ceiling", "exact": "exact leave-one-out"}
 CURVES = {"kernel": "kernel with ridge γ", "trak": "TRAK, one projection"}
+CAPTION = (
+    "Linear datamodelling score of least squares: Pearson correlation, over random half-subsets, of summed scores "
+    "with the output of the model trained on the subset; predicted with nothing fitted (lines) and simulated "
+    "(points); dimensionless. Top: kernel scores against their ridge γ; with a model ridge λ > 0 a larger γ beats "
+    "exact leave-one-out influence, so that this score does not measure leave-one-out fidelity. Bottom: TRAK "
+    "against its projected dimension. n = {n:,} points x ~ N(0, I_p), signal {signal:g}, noise "
+    "{noise:g}, {subsets:,} subsets, {queries} queries, projected ridge 0. The "
+    "simulated ceiling is √ of the adjusted R² of outputs on membership. "
+)
 
 
 def draw(results: Path) -> Drawing:
@@ -41,7 +50,7 @@ def draw(results: Path) -> Drawing:
         label: handle for axis in panels[:, 0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
-    return Drawing(figure, numbers, _caption(frame, numbers))
+    return Drawing(figure, numbers, CAPTION.format_map(frame.iloc[0]) + data_sets(numbers).capitalize())
 
 
 def _panel(axis: Axes, design: pd.DataFrame, curve: str, colour: str) -> None:
@@ -69,16 +78,3 @@ def _panel(axis: Axes, design: pd.DataFrame, curve: str, colour: str) -> None:
         )
     axis.set_ylim(0.0, 1.0)
     axis.grid(axis="y")
-
-
-def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
-    first = frame.iloc[0]
-    return (
-        "Linear datamodelling score of least squares: Pearson correlation, over random half-subsets, of summed scores "
-        "with the output of the model trained on the subset; predicted with nothing fitted (lines) and simulated "
-        "(points); dimensionless. Top: kernel scores against their ridge γ; with a model ridge λ > 0 a larger γ beats "
-        "exact leave-one-out influence, so that this score does not measure leave-one-out fidelity. Bottom: TRAK "
-        f"against its projected dimension. n = {first['n']:,} points x ~ N(0, I_p), signal {first['signal']:g}, noise "
-        f"{first['noise']:g}, {first['subsets']:,} subsets, {first['queries']} queries, projected ridge 0. The "
-        "simulated ceiling is √ of the adjusted R² of outputs on membership. " + data_sets(numbers).capitalize()
-    )

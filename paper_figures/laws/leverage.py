@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import data_sets, shared_legend, simulated
-from paper_figures.drawing.style import COLOURS, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.curves import data_sets, shared_legend, simulated, summary
+from paper_figures.drawing.style import COLOURS, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -19,6 +19,13 @@ PANELS = (
     ("trak", "top_overlap", "top tenth found, TRAK"),
 )
 EQUAL = "equal_leverage_kendall"
+CAPTION = (
+    "Rows c_i g_i of unequal scale, g ~ N(0, I_p) and log c normal with E c² = 1: agreement with exact "
+    "leave-one-out influence, predicted with nothing fitted (lines) and simulated (points); dimensionless. Dotted: "
+    "the rule (2/π) asin Pearson, exact for equal leverage, which fails as leverages spread. "
+    "n = {n:,}, p = {p}, k = {k}, ridge λ = {ridge:g} (sum convention), "
+    "signal {signal:g}, one projection, μ = 0. Means over {queries} queries; "
+)
 
 
 def draw(results: Path) -> Drawing:
@@ -31,18 +38,13 @@ def draw(results: Path) -> Drawing:
         axis.set_title(title)
         axis.set_xlabel("standard deviation of log c")
     shared_legend(figure, figure.axes[0], 3)
-    return Drawing(figure, numbers, _caption(frame, numbers))
+    return Drawing(figure, numbers, CAPTION.format_map(frame.iloc[0]) + data_sets(numbers))
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """Law, equal-leverage rule and data, mean and standard error over data sets."""
     order = ["score", "loss", "part", "spread"]
-    pieces = [
-        frame.groupby(order)[measure].apply(mean_and_error).unstack().reset_index().assign(measure=measure)
-        for measure in ("kendall", "top_overlap", EQUAL)
-    ]
-    numbers = pd.concat(pieces, ignore_index=True)
-    return numbers[numbers["replicates"] > 0].astype({"replicates": int}).reset_index(drop=True)
+    return summary(frame.sort_values(order), order, ["kendall", "top_overlap", EQUAL])
 
 
 def _panel(axis: Axes, numbers: pd.DataFrame, measure: str) -> None:
@@ -61,15 +63,3 @@ def _panel(axis: Axes, numbers: pd.DataFrame, measure: str) -> None:
             )
         simulated(axis, data, x="spread", place=place, label=f"simulated, {loss}")
     axis.grid(axis="y")
-
-
-def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
-    first = frame.iloc[0]
-    return (
-        "Rows c_i g_i of unequal scale, g ~ N(0, I_p) and log c normal with E c² = 1: agreement with exact "
-        "leave-one-out influence, predicted with nothing fitted (lines) and simulated (points); dimensionless. Dotted: "
-        "the rule (2/π) asin Pearson, exact for equal leverage, which fails as leverages spread. "
-        f"n = {first['n']:,}, p = {first['p']}, k = {first['k']}, ridge λ = {first['ridge']:g} (sum convention), "
-        f"signal {first['signal']:g}, one projection, μ = 0. Means over {first['queries']} queries; "
-        + data_sets(numbers)
-    )

@@ -8,14 +8,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import data_sets, shared_legend, simulated
-from paper_figures.drawing.style import COLOURS, GUIDE, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.curves import data_sets, shared_legend, simulated, summary
+from paper_figures.drawing.style import COLOURS, GUIDE, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
 MEASURES = {"pearson": "Pearson", "kendall": "Kendall's τ", "spearman": "Spearman", "slope": "slope ⟨I, T⟩/⟨I, I⟩"}
 DESIGN = ["p_over_n", "n", "p", "ridge"]
 SERIES = ["ensemble", "projected_ridge"]
+CAPTION = (
+    "Agreement of TRAK with exact leave-one-out influence, predicted with nothing fitted (lines) and simulated "
+    "(points), against the projected dimension k as a share of p; all dimensionless. Logistic regression on "
+    "n = {n:,} points x ~ N(0, I_p), signal ‖θ*‖ = {signal:g}, ridge λ in the sum convention; "
+    "J projections averaged, projected ridge μ. Where p > n the dotted line is k = n: without a projected ridge "
+    "the agreement dips there. Means over {queries} queries; "
+)
 
 
 def draw(results: Path) -> Drawing:
@@ -35,17 +42,13 @@ def draw(results: Path) -> Drawing:
     for axis in panels[-1]:
         axis.set_xlabel("k / p")
     shared_legend(figure, panels[0][0])
-    return Drawing(figure, numbers, _caption(frame, numbers))
+    return Drawing(figure, numbers, CAPTION.format_map(frame.iloc[0]) + data_sets(numbers))
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """Law and data, mean and standard error over data sets, for each design, setting, k and measure."""
     order = [*DESIGN, *SERIES, "part", "k"]
-    pieces = [
-        frame.groupby(order)[measure].apply(mean_and_error).unstack().reset_index().assign(measure=measure)
-        for measure in MEASURES
-    ]
-    numbers = pd.concat(pieces, ignore_index=True).astype({"replicates": int})
+    numbers = summary(frame.sort_values(order), order, list(MEASURES))
     return numbers.assign(k_over_p=numbers["k"] / numbers["p"])
 
 
@@ -61,14 +64,3 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
     axis.set_ylim(bottom=0.0)
     axis.set_xlim(left=0.0)
     axis.grid(axis="y")
-
-
-def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
-    first = frame.iloc[0]
-    return (
-        "Agreement of TRAK with exact leave-one-out influence, predicted with nothing fitted (lines) and simulated "
-        "(points), against the projected dimension k as a share of p; all dimensionless. Logistic regression on "
-        f"n = {first['n']:,} points x ~ N(0, I_p), signal ‖θ*‖ = {first['signal']:g}, ridge λ in the sum convention; "
-        "J projections averaged, projected ridge μ. Where p > n the dotted line is k = n: without a projected ridge "
-        f"the agreement dips there. Means over {first['queries']} queries; " + data_sets(numbers)
-    )

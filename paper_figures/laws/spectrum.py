@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import data_sets, shared_legend, simulated
-from paper_figures.drawing.style import COLOURS, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.curves import data_sets, shared_legend, simulated, summary
+from paper_figures.drawing.style import COLOURS, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -21,17 +21,21 @@ LABELS = {
     "spiked": "5 spikes of 20",
     "dominant": "1 spike of p",
 }
+CAPTION = (
+    "Agreement of TRAK with exact leave-one-out influence against the projected dimension k for five spectra of "
+    "the features, all with mean eigenvalue 1: predicted with nothing fitted (lines), simulated (points); "
+    "dimensionless. Logistic regression, n = {n:,}, p = {p:,}, signal {signal:g}, "
+    "ridge λ = {ridge:g} (sum convention), projected ridge μ = {projected_ridge:g}, one "
+    "projection. Where the spectrum decays, an implicit ridge far below λ amplifies the tail, and agreement falls "
+    "as k grows. Means over {queries} queries; "
+)
 
 
 def draw(results: Path) -> Drawing:
     frame = Store(results).load(find_study("spectrum"))
     frame = frame[frame["n"] == frame["n"].max()]
     order = ["covariance", "part", "k"]
-    pieces = [
-        frame.groupby(order)[measure].apply(mean_and_error).unstack().reset_index().assign(measure=measure)
-        for measure in MEASURES
-    ]
-    numbers = pd.concat(pieces, ignore_index=True).astype({"replicates": int})
+    numbers = summary(frame.sort_values(order), order, list(MEASURES))
     figure = Figure(figsize=(PAGE, 2.3), layout="constrained")
     for axis, (measure, label) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
         _panel(axis, numbers[numbers["measure"] == measure])
@@ -39,7 +43,7 @@ def draw(results: Path) -> Drawing:
         axis.set_xlabel("k")
     figure.axes[-1].set_yscale("log")
     shared_legend(figure, figure.axes[0])
-    return Drawing(figure, numbers, _caption(frame, numbers))
+    return Drawing(figure, numbers, CAPTION.format_map(frame.iloc[0]) + data_sets(numbers))
 
 
 def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
@@ -50,15 +54,3 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
         simulated(axis, data, x="k", place=place, label=label)
     axis.set_xlim(left=0.0)
     axis.grid(axis="y")
-
-
-def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
-    first = frame.iloc[0]
-    return (
-        "Agreement of TRAK with exact leave-one-out influence against the projected dimension k for five spectra of "
-        "the features, all with mean eigenvalue 1: predicted with nothing fitted (lines), simulated (points); "
-        f"dimensionless. Logistic regression, n = {first['n']:,}, p = {first['p']:,}, signal {first['signal']:g}, "
-        f"ridge λ = {first['ridge']:g} (sum convention), projected ridge μ = {first['projected_ridge']:g}, one "
-        "projection. Where the spectrum decays, an implicit ridge far below λ amplifies the tail, and agreement falls "
-        f"as k grows. Means over {first['queries']} queries; " + data_sets(numbers)
-    )

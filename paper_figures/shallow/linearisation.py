@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from paper_figures.drawing.curves import bars
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing, mean_and_error
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -78,14 +79,7 @@ def _along(axis: Axes, numbers: pd.DataFrame, name: str) -> None:
         shown = shown[shown[other] == CENTRE[other]]
     for place, rung in enumerate(RUNGS):
         line = shown[shown["series"] == rung].sort_values(name)
-        axis.errorbar(
-            line[name],
-            line["mean"],
-            yerr=line["se"].fillna(0.0),
-            color=COLOURS[place],
-            marker=MARKERS[place],
-            label=rung,
-        )
+        bars(axis, line, x=name, place=place, label=rung)
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xticks(AXES[name], [f"{value:g}" for value in AXES[name]])
