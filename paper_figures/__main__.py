@@ -53,7 +53,7 @@ def main(
     missing = False
     chosen = names or list(figure_modules())
     drawings = Parallel(n_jobs=min(jobs or cpu_count(), len(chosen)), return_as="generator")(
-        delayed(_draw)(name, results, out, seed or [0], keep_stale) for name in chosen
+        delayed(_draw)(name, figure_modules()[name], results, out, seed or [0], keep_stale) for name in chosen
     )
     for name, (paths, error) in zip(chosen, drawings, strict=True):
         typer.echo(f"{name}: {error or ', '.join(map(str, paths))}", err=bool(error))
@@ -61,11 +61,13 @@ def main(
     raise typer.Exit(int(missing))
 
 
-def _draw(name: str, results: Path, out: Path, seeds: list[int], keep_stale: bool) -> tuple[list[Path], str]:
+def _draw(
+    name: str, module: str, results: Path, out: Path, seeds: list[int], keep_stale: bool
+) -> tuple[list[Path], str]:
     """The files of one figure, or what is missing for it."""
     try:
         with style(), reading(seeds, keep_stale=keep_stale) as rules:
-            drawing = import_module(figure_modules()[name]).draw(results)
+            drawing = import_module(module).draw(results)
             return _marked(drawing, rules).save(name, out), ""
     except ResultsError as error:
         return [], str(error)

@@ -1,6 +1,8 @@
 """Every figure of the paper is drawn from the shipped rows, in seconds and without computing anything."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -18,3 +20,12 @@ def test_a_figure_is_drawn(name, shipped, tmp_path):
     caption = (tmp_path / f"{name}.txt").read_text()
     assert re.search(r"\d", caption)
     assert not re.search(r"\b(nan|None)\b", caption)
+
+
+def test_figures_are_drawn_by_several_processes(shipped, tmp_path):
+    command = [sys.executable, "-m", "paper_figures", "plan", "groups", "--jobs", "2"]
+    done = subprocess.run(
+        [*command, "--results", str(shipped), "--out", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("*.png"))) == 2
