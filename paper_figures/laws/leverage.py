@@ -44,7 +44,7 @@ def draw(results: Path) -> Drawing:
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """Law, equal-leverage rule and data, mean and standard error over data sets."""
     order = ["score", "loss", "part", "spread"]
-    return summary(frame.sort_values(order), order, ["kendall", "top_overlap", EQUAL])
+    return summary(frame, order, ["kendall", "top_overlap", EQUAL]).sort_values(order, ignore_index=True)
 
 
 def _panel(axis: Axes, numbers: pd.DataFrame, measure: str) -> None:

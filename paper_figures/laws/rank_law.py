@@ -48,7 +48,7 @@ def draw(results: Path) -> Drawing:
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """Law and data, mean and standard error over data sets, for each design, setting, k and measure."""
     order = [*DESIGN, *SERIES, "part", "k"]
-    numbers = summary(frame.sort_values(order), order, list(MEASURES))
+    numbers = summary(frame, order, list(MEASURES)).sort_values(order, ignore_index=True)
     return numbers.assign(k_over_p=numbers["k"] / numbers["p"])
 
 

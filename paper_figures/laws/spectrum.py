@@ -35,7 +35,7 @@ def draw(results: Path) -> Drawing:
     frame = Store(results).load(find_study("spectrum"))
     frame = frame[frame["n"] == frame["n"].max()]
     order = ["covariance", "part", "k"]
-    numbers = summary(frame.sort_values(order), order, list(MEASURES))
+    numbers = summary(frame, order, list(MEASURES)).sort_values(order, ignore_index=True)
     figure = Figure(figsize=(PAGE, 2.3), layout="constrained")
     for axis, (measure, label) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items(), strict=True):
         _panel(axis, numbers[numbers["measure"] == measure])

@@ -4,10 +4,13 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import paper_figures.__main__ as figures
+from paper_figures.drawing.style import style
+from paper_figures.laws import lds_law, leverage, rank_law, spectrum
 
 
 @pytest.mark.parametrize("name", figures.figure_modules())
@@ -29,3 +32,13 @@ def test_figures_are_drawn_by_several_processes(shipped, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("*.png"))) == 2
+
+
+@pytest.mark.parametrize("figure", [lds_law, leverage, rank_law, spectrum], ids=lambda figure: figure.__name__)
+def test_lines_run_from_left_to_right(figure, shipped):
+    with style():
+        drawing = figure.draw(shipped)
+    lines = [line for axis in drawing.figure.axes for line in axis.lines if line.get_linestyle() != "None"]
+    assert len(lines) > 5
+    for line in lines:
+        assert np.all(np.diff(np.asarray(line.get_xdata(), float)) >= 0)
