@@ -84,26 +84,16 @@ def examine(
     law, mean, sd = laws.law, laws.mean, laws.sd
     eigenvalues = gram_eigenvalues(np.sqrt(data.curvature)[:, None] * space.training)
     training, notes = assumed_ridge(recipe, eigenvalues, n)
-    rule = rule_from_eigenvalues(
-        training,
-        weighted=eigenvalues,
-        plain=space.eigenvalues,
-        mean_curvature=float(data.curvature.mean()),
-        n=n,
-        fraction=fraction,
-        k=k,
-    )
+    curvature = float(data.curvature.mean())
+    spectra = {"weighted": eigenvalues, "plain": space.eigenvalues}
+    rule = rule_from_eigenvalues(training, **spectra, mean_curvature=curvature, n=n, fraction=fraction, k=k)
     reference = weighted_scores(space, data, rule.curvature_weighted)
     own, total = laws.agreement_with(mean), laws.agreement_with(reference)
     rungs = budget(space, data, reference, rule.unit_curvature, mean, total)
     plan = plan_against(reference, data.residual, space, _around(k, setting["ensemble"], space.p))
-    best = next((choice for choice in plan.curve if choice.k == k), None)
     recommendation = {
         **_rule_row(rule, unit),
-        "best_ridge": best.ridge if best else None,
-        "best_value": best.ridge / unit if best else None,
-        "best_kendall": best.kendall if best else None,
-        "unprojected_kendall": plan.limit,
+        **_best_at(k, plan, unit),
         "present_kendall": float(total.kendall) if total else None,
         "most_costly": max(rungs, key=lambda row: row["lost"])["rung"] if mean is not None else None,
     }
@@ -133,6 +123,14 @@ def examine(
         findings=_findings(laws, check, broken, comparison, advice, package),
         remarks=(*rule.warnings, *notes, *data.notes),
     )
+
+
+def _best_at(k: int, plan: Plan, unit: float) -> Row:
+    """The best ridge at the present k, where the plan has one, and what no projection would reach."""
+    best = next((choice for choice in plan.curve if choice.k == k), None)
+    found = (best.ridge, best.ridge / unit, best.kendall) if best else (None, None, None)
+    names = ("best_ridge", "best_value", "best_kendall")
+    return {**dict(zip(names, found, strict=True)), "unprojected_kendall": plan.limit}
 
 
 def _small(features: Array, queries: Array) -> tuple[Array, Array]:

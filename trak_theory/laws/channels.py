@@ -77,8 +77,8 @@ class Labels(Channel):
                 f"the label probabilities sum to {total:.10g}, not 1, for signals of standard deviation {kappa:g}: "
                 "normalise them, or refine and widen the grid of labels"
             )
-        label, output = np.broadcast_arrays(np.array(self.labels)[:, None], outputs)
-        return Points(label.ravel(), output.ravel(), (mass * weights).ravel(), (moment * weights).ravel())
+        label, output = np.repeat(self.labels, outputs.size), np.tile(outputs, len(self.labels))
+        return Points(label, output, (mass * weights).ravel(), (moment * weights).ravel())
 
     def sample(self, signal: Array, rng: Generator) -> Array:
         edges = np.cumsum([self.probability(np.asarray(y), signal) for y in self.labels], axis=0)

@@ -261,9 +261,6 @@ def verify(
     functions = [sp.lambdify(symbols, list(side), MPMATH) for side in (left, right)]
     with mpmath.workdps(digits):
         tolerance = mpmath.mpf(10) ** (-0.8 * digits)
-        for _ in range(points):
-            point = [mpmath.mpf(float(rng.uniform(*bound))) for bound in bounds]
-            for one, two in zip(*(function(*point) for function in functions), strict=True):
-                if not abs(one - two) <= tolerance * max(1, abs(one), abs(two)):
-                    return False
-    return True
+        drawn = ([mpmath.mpf(float(rng.uniform(*bound))) for bound in bounds] for _ in range(points))
+        pairs = (pair for at in drawn for pair in zip(*(function(*at) for function in functions), strict=True))
+        return all(abs(one - two) <= tolerance * max(1, abs(one), abs(two)) for one, two in pairs)

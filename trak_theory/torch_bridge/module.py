@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from numpy.typing import ArrayLike
@@ -174,14 +174,16 @@ def differentiable_kernels(recurrent: bool) -> Iterator[None]:
     fast = mha.get_fastpath_enabled()
     mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
-            if recurrent:
-                with mkldnn.flags(False, None, None), cudnn.flags(enabled=False):
-                    yield
-            else:
-                yield
+        with sdpa_kernel(SDPBackend.MATH), _unfused() if recurrent else nullcontext():
+            yield
     finally:
         mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    with mkldnn.flags(False, None, None), cudnn.flags(enabled=False):
+        yield
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
