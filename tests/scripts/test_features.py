@@ -47,9 +47,10 @@ def test_the_file_holds_what_linearize_gives(script, tmp_path):
     exec(compile(SCRIPT, "script", "exec"), namespace)
     from trak_theory.torch_bridge import linearize
 
-    lin, stored = linearize(*namespace["factory"]()), np.load(out)
-    for name in ("features", "queries", "residual", "curvature"):
-        np.testing.assert_array_equal(stored[name], getattr(lin, name))
+    lin = linearize(*namespace["factory"]())
+    with np.load(out) as stored:
+        for name in ("features", "queries", "residual", "curvature"):
+            np.testing.assert_array_equal(stored[name], getattr(lin, name))
     assert recognise(out).n == 12
 
 
