@@ -34,9 +34,8 @@ def features(
     except (ValueError, TypeError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    arrays = {"features": lin.features, "queries": lin.queries, "residual": lin.residual, "curvature": lin.curvature}
     try:
-        np.savez(out, **arrays)
+        np.savez(out, features=lin.features, queries=lin.queries, residual=lin.residual, curvature=lin.curvature)
     except OSError as error:
         typer.echo(f"error: {out} cannot be written: {error}", err=True)
         raise typer.Exit(2) from error
