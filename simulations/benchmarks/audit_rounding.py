@@ -40,9 +40,13 @@ def _half(array: Array) -> Array:
     return (array / np.abs(array).mean()).astype(np.float16).astype(np.float32)
 
 
-HALF: dict[str, tuple[Callable[[Array], Array], ...]] = {
-    "rows": (np.float32, np.float32),
-    "rows and inverse": (np.float32, _half),
+def _as_it_is(array: Array) -> Array:
+    return array
+
+
+HALF: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "rows": (_as_it_is, _as_it_is),
+    "rows and inverse": (_as_it_is, _half),
     "rows, Gram matrix and inverse": (_half, _half),
 }
 
@@ -86,9 +90,10 @@ def ridge_trial(lin: Linearization, level: float, given: str, rng: Generator) ->
     rows, asked = projected(lin, k, rng)
     exact = scores_of((ProjectedKernel(rows, asked, ridge),), lin.residual)
     scores = in_single(lin, rows, asked, ridge)
-    pair = (rows, asked) if given == INPUTS[1] else (lin.features, lin.queries)
+    features, queries = (rows, asked) if given == INPUTS[1] else (lin.features, lin.queries)
     found = audit(
-        *(each.astype(np.float32) for each in pair),
+        features.astype(np.float32),
+        queries.astype(np.float32),
         lin.residual,
         k=k,
         ridge=ridge,

@@ -33,12 +33,11 @@ def main(
         write(path, n, k, np.random.default_rng(0))
         typer.echo(f"{machine()}; n = {n}, k = {k}: {2 * n * k / 2**30:.2f} GiB of float16\n")
         typer.echo("| step | time | processor time | peak of its own memory |\n|---|---|---|---|")
-        store = recognise(path)
-        assert store.features is not None
         measured("recognise", lambda: recognise(path))
-        alone = measured("blocked_gram", lambda: blocked_gram(store.features))
+        rows = recognise(path).members[0].features
+        alone = measured("blocked_gram", lambda: blocked_gram(rows))
         with gram_workers(jobs):
-            shared = measured(f"blocked_gram, jobs = {jobs}", lambda: blocked_gram(store.features))
+            shared = measured(f"blocked_gram, jobs = {jobs}", lambda: blocked_gram(rows))
         typer.echo(f"\nlargest difference between the two Gram matrices: {np.abs(shared - alone).max():g}")
 
 

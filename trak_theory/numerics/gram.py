@@ -70,7 +70,7 @@ def _parts(rows: Array, starts: range, step: int) -> Iterable[Array]:
     from joblib import Parallel, delayed
 
     pool = Parallel(n_jobs=count, backend="threading", batch_size=1, return_as="generator")
-    return pool(delayed(_part)(rows, start, step) for start in starts)  # type: ignore[no-any-return]
+    return pool(delayed(_part)(rows, start, step) for start in starts)
 
 
 def _part(rows: Array, start: int, step: int) -> Array:
