@@ -14,8 +14,7 @@ from numpy.random import Generator
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
-from trak_theory import GLM, Linearization, project, projection_matrix, trak
-from trak_theory.attribution import influence, trak_kernel
+from trak_theory import GLM, Linearization, trak
 from trak_theory.auditing.checking.alarms import Calibration
 from trak_theory.auditing.checking.score_draws import drawn
 from trak_theory.numerics.agreement import agreement
@@ -26,7 +25,7 @@ N, Q = 400, 20
 HEALTHY = ((50, 1), (50, 5), (100, 1), (400, 1), (N, Q))
 SHARE_OF_RANK = {"μ = 0": 0.3, "μ > 0": 0.5, "k near rank": 0.9}
 SCALE = 37.0  # a package's own factor, which no check may see
-HALF_MATTERS = "k near rank"
+ONLY_HELP = "One corruption by name, without the healthy scores."
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,15 @@ class Cell:
 
     @staticmethod
     def of(problem: Problem, regime: str, rng: Generator) -> Cell:
+        return Cell.at(problem, SHARE_OF_RANK[regime], regime == "μ > 0", rng)
+
+    @staticmethod
+    def at(problem: Problem, share: float, ridged: bool, rng: Generator) -> Cell:
+        """k is this share of the rank, and γ that of k/2 without a ridge, or μ = 0."""
         lin = problem.lin
         space = spectrum(lin.features, lin.queries)
-        k = max(4, int(SHARE_OF_RANK[regime] * space.rank))
-        ridge = 0.0
-        if regime == "μ > 0":
-            ridge = space.projected_ridge(space.implicit_ridge(max(k // 2, 1)), k)
+        k = max(4, int(share * space.rank))
+        ridge = space.projected_ridge(space.implicit_ridge(max(k // 2, 1)), k) if ridged else 0.0
         law = KernelLaw(space, k, 1, ridge)
         usable = np.ones(len(lin.residual), bool), np.ones(len(lin.queries), bool)
         draws = drawn(law, lin.residual, lin.queries @ lin.queries.T, usable)
@@ -131,14 +133,6 @@ def _permuted(scores: Array, share: float, rng: Generator) -> Array:
     permuted = scores.copy()
     permuted[chosen] = scores[np.roll(chosen, 1)]
     return permuted
-
-
-def _half(cell: Cell, rng: Generator) -> Array:
-    """Projected gradients kept in half precision, as a package does."""
-    lin = trak_kernel(cell.problem.lin, ridge=cell.ridge)
-    kept = project(lin, projection_matrix(lin.features.shape[1], cell.k, rng=rng.spawn(1)[0]))
-    features, queries = (rows.astype(np.float16).astype(float) for rows in (kept.features, kept.queries))
-    return influence(replace(kept, features=features, queries=queries))
 
 
 def _unit(rows: Array) -> Array:
@@ -172,7 +166,6 @@ CORRUPTIONS: dict[str, Callable[[Cell, Generator], Array]] = {
     "k doubled": lambda cell, rng: cell.scores(rng, k=2),
     "ridge / 3": lambda cell, rng: cell.scores(rng, ridge=1 / 3),
     "ridge × 3": lambda cell, rng: cell.scores(rng, ridge=3),
-    "half precision": _half,
 }
 
 
@@ -180,24 +173,34 @@ def main(
     problems: Annotated[int, typer.Option(help="Problems of each family and size.", min=1)] = 4,
     repeats: Annotated[int, typer.Option(help="Projections of each problem.", min=1)] = 25,
     seed: int = 2026,
+    only: Annotated[str | None, typer.Option(help=ONLY_HELP)] = None,
 ) -> None:
     """Share of audits that alarm, with its binomial s.e.; every problem has its own calibration."""
+    if only not in (None, *CORRUPTIONS):
+        raise typer.BadParameter(f"{only!r} is none of {', '.join(CORRUPTIONS)}")
     with threadpool_limits(1):
-        typer.echo(f"Healthy scores ({problems} problems × {repeats} projections a cell)\n")
-        typer.echo("| family | regime | n | q | alarms |\n|---|---|---|---|---|")
-        healthy: list[bool] = []
-        for family in FAMILIES:
-            for n, q in HEALTHY:
-                for regime in SHARE_OF_RANK:
-                    rng = np.random.default_rng([seed, n, q, FAMILIES.index(family), list(SHARE_OF_RANK).index(regime)])
-                    found = list(_healthy(family, n, q, regime, problems, repeats, rng))
-                    healthy += found
-                    typer.echo(f"| {family.name} | {regime} | {n} | {q} | {_rate(found)} |")
-        typer.echo(f"\nall: {_rate(healthy)} of {len(healthy)}\n\nCorrupted scores, n = {N}, q = {Q}\n")
+        if only is None:
+            _all_healthy(problems, repeats, seed)
+        typer.echo(f"Corrupted scores, n = {N}, q = {Q} ({problems} problems × {repeats} projections a cell)\n")
         typer.echo("| corruption | regime | " + " | ".join(f.name for f in FAMILIES) + " | Kendall with healthy |")
         typer.echo("|---" * (len(FAMILIES) + 3) + "|")
-        for regime in SHARE_OF_RANK:
-            _corrupted(regime, problems, repeats, seed)
+        for regime in ("μ = 0", "μ > 0"):
+            names = [name for name in CORRUPTIONS if regime == "μ > 0" or not name.startswith("ridge")]
+            _corrupted([name for name in names if only in (None, name)], regime, problems, repeats, seed)
+
+
+def _all_healthy(problems: int, repeats: int, seed: int) -> None:
+    typer.echo(f"Healthy scores ({problems} problems × {repeats} projections a cell)\n")
+    typer.echo("| family | regime | n | q | alarms |\n|---|---|---|---|---|")
+    healthy: list[bool] = []
+    for family in FAMILIES:
+        for n, q in HEALTHY:
+            for regime in SHARE_OF_RANK:
+                rng = np.random.default_rng([seed, n, q, FAMILIES.index(family), list(SHARE_OF_RANK).index(regime)])
+                found = list(_healthy(family, n, q, regime, problems, repeats, rng))
+                healthy += found
+                typer.echo(f"| {family.name} | {regime} | {n} | {q} | {rate(found)} |")
+    typer.echo(f"\nall: {rate(healthy)} of {len(healthy)}\n")
 
 
 def _healthy(
@@ -210,7 +213,7 @@ def _healthy(
             yield cell.alarms(cell.scores(projection))
 
 
-def _corrupted(regime: str, problems: int, repeats: int, seed: int) -> None:
+def _corrupted(names: list[str], regime: str, problems: int, repeats: int, seed: int) -> None:
     cells = {
         family.name: [
             Cell.of(Problem.drawn(family, N, Q, making), regime, calibrating)
@@ -218,20 +221,20 @@ def _corrupted(regime: str, problems: int, repeats: int, seed: int) -> None:
         ]
         for family in FAMILIES
     }
-    for name, corruption in CORRUPTIONS.items():
-        if (name.startswith("ridge") and regime != "μ > 0") or (regime == HALF_MATTERS) != (name == "half precision"):
-            continue
+    for name in names:
+        corruption = CORRUPTIONS[name]
         rates, likeness = [], []
         for group in cells.values():
             rngs = np.random.default_rng([seed, 2]).spawn(problems * repeats)
             found = [group[i % problems].alarms(corruption(group[i % problems], rng)) for i, rng in enumerate(rngs)]
-            rates.append(_rate(found))
+            rates.append(rate(found))
             same = [cell(np.random.default_rng([seed, 3])) for cell in (group[0].scores, partial(corruption, group[0]))]
             likeness.append(float(agreement(*same).kendall))
         typer.echo(f"| {name} | {regime} | {' | '.join(rates)} | {', '.join(f'{tau:.2f}' for tau in likeness)} |")
 
 
-def _rate(found: list[bool]) -> str:
+def rate(found: list[bool]) -> str:
+    """Share with its binomial standard error."""
     share = float(np.mean(found))
     return f"{share:.3f} ± {np.sqrt(share * (1 - share) / len(found)):.3f}"
 

@@ -4,8 +4,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from simulations.benchmarks.audit_alarms import CORRUPTIONS, FAMILIES, Cell, Problem
+from simulations.benchmarks import audit_alarms
+from simulations.benchmarks.__main__ import app
+from simulations.benchmarks.audit_alarms import CORRUPTIONS, FAMILIES, Cell, Problem, Q
+from simulations.benchmarks.audit_rounding import HALF, INPUTS, MATTERS, SMALL_N, half_trial, ridge_trial
 from trak_theory.projection.matrices import projection_matrix
 from trak_theory.projection.projected_features import ProjectedKernel
 
@@ -32,9 +36,37 @@ def test_a_positive_factor_changes_nothing():
         assert a.value == pytest.approx(b.value, rel=1e-6, abs=1e-8), a.name
 
 
-@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if not name.startswith(("ridge", "half", "10 % of q"))])
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if not name.startswith(("ridge", "10 % of q"))])
 def test_corrupted_scores_alarm(name):
     assert cell().alarms(CORRUPTIONS[name](cell(), np.random.default_rng(4)))
+
+
+@pytest.mark.parametrize("kept", HALF)
+def test_half_precision_alarms_where_it_changes_the_order(kept):
+    """Rounded rows are another model hardly different; a rounded inverse of a Gram matrix near singularity is none."""
+    near = Cell.at(cell().problem, 0.97, False, np.random.default_rng(6))
+    found = half_trial(near, kept, 7)
+    assert (found.kendall < MATTERS) == (kept != "rows")
+    assert found.alarm or found.kendall >= MATTERS
+
+
+@pytest.mark.parametrize("given", INPUTS)
+@pytest.mark.parametrize(("level", "dominated"), [(0.1, True), (0.25, True), (30.0, False)])
+def test_a_ridge_at_the_level_of_rounding_alarms_where_k_exceeds_the_rank(given, level, dominated):
+    lin = Problem.drawn(FAMILIES[0], SMALL_N, Q, np.random.default_rng(9)).lin
+    found = ridge_trial(lin, level, given, np.random.default_rng(8))
+    assert found.alarm == (found.kendall < MATTERS) == dominated
+
+
+def test_one_corruption_is_chosen_by_name(monkeypatch):
+    monkeypatch.setattr(audit_alarms, "N", 80)
+    monkeypatch.setattr(audit_alarms, "FAMILIES", FAMILIES[1:2])
+    done = CliRunner().invoke(app, ["audit_alarms", "--problems", "1", "--repeats", "1", "--only", "k halved"])
+    assert done.exit_code == 0, done.output
+    rows = [line for line in done.output.splitlines() if line.startswith("| k halved")]
+    assert len(rows) == 2
+    assert "Healthy" not in done.output
+    assert CliRunner().invoke(app, ["audit_alarms", "--only", "nonsense"]).exit_code == 2
 
 
 def test_agreement_at_another_ridge_is_told_by_one_projection():

@@ -167,3 +167,27 @@ def test_a_missing_package_is_named_with_its_extra(lin, tmp_path, monkeypatch, m
     result = CliRunner().invoke(app, ["audit", str(tmp_path / "f.npz"), "--out", str(tmp_path / "r")])
     assert result.exit_code == 2
     assert f"{missing} is not installed: pip install 'trak-theory[audit]'" in result.output
+
+
+def test_jobs_change_no_number_and_need_joblib(lin, stored, tmp_path, monkeypatch):
+    """Blocks of 40 rows, so that there is something to share."""
+    from trak_theory import errors
+    from trak_theory.numerics import gram
+
+    monkeypatch.setattr(gram, "BLOCK_ENTRIES", 40 * K)
+    path = tmp_path / "f.npz"
+    np.savez(path, features=stored[0], queries=stored[1], residual=lin.residual, scores=stored[2])
+    settings = ["--projected", "--ridge", str(RIDGE), "--training-ridge", "0.5"]
+
+    def told(jobs):
+        out = tmp_path / str(jobs)
+        done = CliRunner().invoke(app, ["audit", str(path), "--out", str(out), *settings, "--jobs", str(jobs)])
+        assert done.exit_code in (0, 3), done.output
+        content = json.loads((out / "audit.json").read_text())
+        return {name: value for name, value in content.items() if name != "made"}
+
+    assert told(1) == told(3)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "joblib" else name)
+    done = CliRunner().invoke(app, ["audit", str(path), "--out", str(tmp_path / "r"), *settings, "--jobs", "2"])
+    assert done.exit_code == 2
+    assert done.output == "error: joblib is not installed: pip install 'trak-theory[studies]'\n"

@@ -29,6 +29,10 @@ OUTPUTS_HELP = (
     "An .npz file of retrained models: subsets (B, m) of indices, filled up with -1, or a mask (B, n); outputs (B, q); "
     "optionally replicates (R, B, q). Adds the LDS with its error and ceiling."
 )
+JOBS_HELP = (
+    "Threads that multiply the blocks of the k × k Gram matrix of a large projected store; more than one needs joblib. "
+    "The result is the same for any number."
+)
 TRUSTED, BAD_INPUT, NOT_TRUSTED = 0, 2, 3
 
 
@@ -50,6 +54,7 @@ def audit(
     training_ridge: TrainingRidge = None,
     fraction: Fraction = None,
     top: Annotated[int | None, typer.Option(help="m of the top-m overlap; n/20 otherwise.")] = None,
+    jobs: Annotated[int, typer.Option(help=JOBS_HELP, min=1)] = 1,
 ) -> None:
     """Verdict on TRAK scores, their error bars, and the setting to use.
 
@@ -63,24 +68,26 @@ def audit(
         from trak_theory.auditing.retrained import against_retraining, read_retrained
         from trak_theory.auditing.stored import audit_store
         from trak_theory.auditing.stores import recognise
+        from trak_theory.numerics.gram import gram_workers
 
         check_writable(out)
         retrained = None if outputs is None else read_retrained(outputs)
-        store = recognise(path, scores=experiment)
-        rates = learning_rate if store.learning_rates is None else store.learning_rates
-        recipe: TrainingRecipe | float | None = recipe_from(weight_decay, rates, steps, momentum, training_ridge)
-        found = audit_store(
-            store,
-            k=k,
-            ensemble=ensemble,
-            ridge=ridge,
-            package=package,
-            projected=projected,
-            parameters=parameters,
-            recipe=recipe,
-            fraction=fraction,
-            top=top,
-        )
+        with gram_workers(jobs):
+            store = recognise(path, scores=experiment)
+            rates = learning_rate if store.learning_rates is None else store.learning_rates
+            recipe: TrainingRecipe | float | None = recipe_from(weight_decay, rates, steps, momentum, training_ridge)
+            found = audit_store(
+                store,
+                k=k,
+                ensemble=ensemble,
+                ridge=ridge,
+                package=package,
+                projected=projected,
+                parameters=parameters,
+                recipe=recipe,
+                fraction=fraction,
+                top=top,
+            )
         if retrained is not None:
             found = against_retraining(found, retrained)
         paths = write_report(found, out, Made.now(str(path)))

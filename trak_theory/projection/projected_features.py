@@ -10,6 +10,7 @@ from numpy import ndarray as Array
 from scipy.linalg import eigh
 from scipy.optimize import brentq
 
+from trak_theory.numerics.gram import blocked_gram
 from trak_theory.numerics.whitening import EPS
 
 
@@ -32,7 +33,7 @@ class ProjectedKernel:
 
     @cached_property
     def eigen(self) -> tuple[Array, Array]:
-        values, vectors = eigh(self.features.T @ self.features, driver="evd", check_finite=False)
+        values, vectors = eigh(blocked_gram(self.features), driver="evd", check_finite=False)
         return np.maximum(values, 0.0), vectors
 
     def at(self, ridge: float) -> ProjectedKernel:
