@@ -99,7 +99,7 @@ class Setting:
 
     @cached_property
     def trajectory(self) -> dict[str, Array]:
-        """Estimates (n, q) from the recorded run, removal of one sample each. One sweep for SGD, whose step is linear."""
+        """Estimates (n, q) of removing one sample each, from the run. One sweep for SGD, whose step is linear."""
         swept = (
             TRAJECTORIES if isinstance(self.trained.optimizer, Adam) else {"first order": TRAJECTORIES["first order"]}
         )
@@ -169,7 +169,7 @@ def run(params: Params, rng: Generator) -> Rows:
     """One network: Spearman over removed sets of every answer with retraining, the mean over queries, at each share."""
     recording, drawing = rng.spawn(2)
     asked, n, sets = recorded(params, recording), int(params["n"]), int(params["sets"])
-    sizes = [1, *(round(share * n) for share in SHARES)]
+    sizes = sorted({1, *(max(1, round(share * n)) for share in SHARES)})
     removed = [random_subsets(n, size, sets, drawing) for size in sizes]
     removed[0] = drawing.permutation(n)[:sets, None]  # no sample twice
     rows: Rows = []
