@@ -51,9 +51,12 @@ def removals(tmp_path_factory):
     out = tmp_path_factory.mktemp("removals")
     tiny = {"activation": "tanh", "n": 40, "queries": 3, "sets": 8, "rank": 60}
     cells = [{**tiny, "recipe": recipe, "replicate": 0} for recipe in ("AdamW 3e-3", "full batch, momentum")]
-    (outcome,) = run([replace(share_removed.STUDY, quick=cells, full=cells)], out=out)
+    study = replace(share_removed.STUDY, quick=cells, full=cells)
+    (outcome,) = run([study], out=out, jobs=1)
     assert (outcome.computed, outcome.failures) == (2, [])
-    return out, Store(out).load(share_removed.STUDY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(share_removed, "STUDY", study)
+        yield out, Store(out).load(study)
 
 
 def test_every_answer_is_there_at_every_share(removals):
@@ -77,7 +80,8 @@ def test_for_one_sample_two_step_and_twin_are_two_step(removals):
     assert np.abs(many["two-step and twin"] - many["two-step"]).max() > 0.01 * np.abs(many["two-step"]).max()
     assert single["weights 1 − s and s"] == pytest.approx((39 * single["two-step"] + single["twin"]) / 40)
     truth = retrain_without(asked.trained, one, removal=share_removed.REMOVAL).influence(asked.query)
-    assert single["two-step"] == pytest.approx(truth, abs=0.2 * np.abs(truth).max())  # the presence sign
+    for name in ("two-step", "twin", "leave-one-out Newton", "restored influence"):  # the presence sign
+        assert np.corrcoef(single[name].ravel(), truth.ravel())[0, 1] > 0.5, name
 
 
 def test_a_sum_equal_to_the_twins_own_gives_the_twin():
@@ -92,5 +96,5 @@ def test_the_figure_of_removals_shows_the_stored_numbers(removals):
         drawing = draw_removals(out)
     shown = drawing.numbers.set_index(["recipe", "share", "answer"])["mean"]
     for key, part in rows.groupby(["recipe", "share", "answer"]):
-        assert shown.loc[key].iloc[0] == pytest.approx(part["fidelity"].mean())
+        assert shown[key] == pytest.approx(part["fidelity"].mean())
     assert [axis.get_title() for axis in drawing.figure.axes] == ["tanh, AdamW 3e-3", "tanh, full batch, momentum"]
