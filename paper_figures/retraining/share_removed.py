@@ -65,6 +65,6 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         f"small-sample bias, against the share removed (one: a single sample of n = {first['n']}); p = {sizes}. First "
         "order, two-step, frozen push, restored influence: sums over the removed samples. Twin: the linear "
         "model of all ten logits, refitted. Two-step and twin: the two-step sum and what the twin's refit says beyond "
-        "the sum of its own removals of one sample. Without Adam, first order, two-step and frozen push coincide. Mean over queries "
-        f"and {replicates(numbers)} networks ± s.e. over networks. Dimensionless."
+        "the sum of its own removals of one sample. Without Adam, first order, two-step and frozen push coincide. Mean "
+        f"over queries and {replicates(numbers)} networks ± s.e. over networks. Dimensionless."
     )

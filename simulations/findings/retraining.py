@@ -146,8 +146,8 @@ SHARE_REMOVED = (
         "≥",
         0.02,
         _ahead("twin", "restored influence", share=0.5),
-        discussion="On networks this small a refit is worth .02 with momentum and nothing with AdamW, less than on those "
-        "of 500 to 1,000 points that the bound comes from.",
+        discussion="On networks this small a refit is worth .02 with momentum and nothing with AdamW, less than on "
+        "those of 500 to 1,000 points that the bound comes from.",
     ),
 )
 
