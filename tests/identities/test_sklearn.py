@@ -89,6 +89,7 @@ def test_positive_label_is_the_second_class(data):
     assert np.array_equal(glm.targets, (targets["label"] == "yes").astype(float))
 
 
+@pytest.mark.filterwarnings("ignore:l1_ratio parameter is only used:UserWarning")  # scikit-learn before 1.8
 @pytest.mark.parametrize(
     ("estimator", "targets", "error", "message"),
     [
