@@ -51,9 +51,9 @@ def _ahead(better: str, worse: str, *, share: float | None = None, recipe: str =
 
 
 def _behind_the_better(rows: pd.DataFrame) -> Measured:
-    """Fidelity of two-step and twin together minus that of the better of the two, chosen anew on every network."""
+    """Fidelity of the better of two-step and twin, chosen anew on every network, minus that of both together."""
     table = rows.pivot_table("fidelity", [*SHARE_RECIPE, "share", "replicate"], "answer")
-    gap = table["two-step and twin"] - table[["two-step", "twin"]].max(axis=1)
+    gap = table[["two-step", "twin"]].max(axis=1) - table["two-step and twin"]
     return stratified(gap, SHARE_RECIPE, f"pairs of {NETWORKS}")
 
 
@@ -79,25 +79,26 @@ RELU = (
     "push .82, the twin .84), and what is built on it inherits that."
 )
 
-# All thresholds of `share_removed` were set before any fidelity of the study had been looked at.
+# All thresholds of `share_removed` were set before any fidelity of the study had been looked at; afterwards a gain that
+# was asked to be ≥ 0 was raised to ≥ .001.
 SHARE_REMOVED = (
     Finding(
         "share_removed",
-        "fidelity of two-step and twin together minus that of the better of the two, share {share:g} removed",
+        "fidelity of the better of two-step and twin minus that of both together, share {share:g} removed",
         "ours",
-        "≥",
-        -0.02,
+        "≤",
+        0.02,
         _behind_the_better,
         by=("share",),
         discussion=RELU,
     ),
     Finding(
         "share_removed",
-        "fidelity of two-step and twin together minus that with weights 1 − s and s, share {share:g} removed",
+        "fidelity with weights 1 − s and s minus that of two-step and twin together, share {share:g} removed",
         "ours",
-        "≥",
-        -0.01,
-        _ahead("two-step and twin", "weights 1 − s and s"),
+        "≤",
+        0.01,
+        _ahead("weights 1 − s and s", "two-step and twin"),
         by=("share",),
         discussion=FEW_NETWORKS
         + "On full batches with momentum the fixed weights are ahead by .02 to .03 from 10 % on: "
@@ -108,7 +109,7 @@ SHARE_REMOVED = (
         "fidelity of two-step above that of first order, 1 % removed, AdamW",
         "ours",
         "≥",
-        0.0,
+        0.001,
         _ahead("two-step", "first order", share=0.01, recipe="AdamW"),
         discussion=FEW_NETWORKS + "Ahead by .010 ± .005 (95 %) at 1e-3 alone; level at 3e-3 on tanh and on ReLU.",
     ),
