@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 
 from paper_figures.drawing.style import style
+from paper_figures.retraining.best_answer import draw as draw_best
 from paper_figures.retraining.lds_ladder import draw
 from paper_figures.retraining.share_removed import draw as draw_removals
 from simulations.engine.runner import run
 from simulations.engine.store import Store
 from simulations.findings.retraining import FINDINGS
-from simulations.studies.retraining import share_removed
+from simulations.studies.practice.ridge_rule import RECIPES, coordinates
+from simulations.studies.retraining import best_answer, share_removed
 from simulations.studies.retraining.lds_ladder import RUNGS, STUDY
+from simulations.workloads.digits_mlp import digits_network, random_subsets
+from trak_theory.retraining import block_twin
+from trak_theory.retraining.ridge_rule import training_ridge
 from trak_theory.trajectory import retrain_without
 
 
@@ -98,3 +103,68 @@ def test_the_figure_of_removals_shows_the_stored_numbers(removals):
     for key, part in rows.groupby(["recipe", "share", "answer"]):
         assert shown[key] == pytest.approx(part["fidelity"].mean())
     assert [axis.get_title() for axis in drawing.figure.axes] == ["tanh, AdamW 3e-3", "tanh, full batch, momentum"]
+
+
+@pytest.fixture(scope="module")
+def displaced():
+    """A small network and the displacements of its parameters by its twin, in all coordinates."""
+    rng = np.random.default_rng(0)
+    model = digits_network(RECIPES["AdamW"][0], n=200, hidden=4, queries=5, rng=rng)
+    return best_answer.Displaced(model, 600, rng), random_subsets(200, 100, 6, rng)
+
+
+def test_the_linear_answer_is_the_twins_refit(displaced):
+    answers, subsets = displaced
+    model, (scales, recipe) = answers.model, coordinates(answers.model)
+    ridge = 3 * training_ridge(recipe, 200)
+    queries = model.query_gradients * scales
+    exact = block_twin(model.jacobian * scales, model.probabilities, model.labels, queries, ridge).refit(subsets)
+    linear, _ = answers.answers(subsets, 3.0)
+    assert linear == pytest.approx(exact, abs=0.01 * np.abs(exact).max())
+    other, _ = answers.answers(subsets, 1.0)
+    assert np.abs(other - exact).max() > 0.1 * np.abs(exact).max()
+
+
+def test_both_answers_agree_to_first_order(displaced):
+    answers, subsets = displaced
+    now = best_answer.outputs(answers.model, answers.model.theta[None])
+    gaps = []
+    for times in (1e3, 1e4):
+        linear, network = answers.answers(subsets, times)
+        gaps.append(np.abs(network - now - linear).max() / np.abs(linear).max())
+    assert gaps[1] < 0.02
+    assert gaps[1] < 0.3 * gaps[0]  # the rest is of second order
+
+
+def test_weights_come_from_the_first_subsets_alone(displaced, monkeypatch):
+    answers, subsets = displaced
+    model, rng = answers.model, np.random.default_rng(1)
+    retrained = model.theta + 0.1 * rng.standard_normal((6, model.network.p))
+    monkeypatch.setattr(best_answer, "RIDGES", (1.0,))
+    truth = best_answer.outputs(model, retrained)
+    found = []
+    for later in (retrained, np.roll(retrained, 1, axis=1)):
+        seen = np.concatenate([retrained[:5], later[5:]])
+        setting = best_answer.Setting(model, subsets, seen, 600, np.random.default_rng(2))
+        found.append(dict(setting.stacks(truth[:5], np.random.default_rng(3))))
+    assert set(found[0]) == {best_answer.STACKED, best_answer.STARTED}  # the mean network needs 20
+    for answer, predicted in found[0].items():
+        assert predicted.tolist() == found[1][answer].tolist()
+
+
+def test_the_best_answers_stand_in_their_order(shipped):
+    rows = Store(shipped).load(best_answer.STUDY)
+    for _, part in rows.groupby(["recipe", "replicate"]):
+        assert set(best_answer.ANSWERS) <= set(part["answer"])
+    mean = rows.groupby(["answer", "m"])["lds"].mean()
+    assert mean[best_answer.STARTED, 20] > mean[best_answer.LINEAR, 0] > mean[best_answer.SUM, 0]
+
+
+def test_the_figure_of_best_answers_shows_the_stored_numbers(shipped):
+    with style():
+        drawing = draw_best(shipped)
+    rows = Store(shipped).load(best_answer.STUDY)
+    shown = drawing.numbers.set_index(["recipe", "answer", "m"])["mean"]
+    for key, part in rows.groupby(["recipe", "answer", "m"]):
+        assert shown[key] == pytest.approx(part["lds"].mean())
+    assert [axis.get_title() for axis in drawing.figure.axes] == best_answer.THREE
