@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from paper_figures.rivals import draw
 from simulations.benchmarks.__main__ import app
-from simulations.benchmarks.rivals import advice, exchange
+from simulations.benchmarks.rivals import advice, exchange, networks
 from simulations.benchmarks.rivals.cases import arrays_of
 from simulations.benchmarks.rivals.environments import RECORD, Rival, prepare
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
@@ -22,11 +23,13 @@ from simulations.benchmarks.rivals.runners import ours_network, ours_trajectory,
 from simulations.benchmarks.rivals.tables import table
 from simulations.benchmarks.rivals.trajectory import arrays_of_run
 from simulations.benchmarks.rivals.trak_audit import Setting, audited, compared, failed_gates, within_gates
+from simulations.studies.practice.ridge_rule import RECIPES, coordinates
 from simulations.workloads.data import gaussian_problem
 from simulations.workloads.training_runs import setting
 from trak_theory import GLM, influence, leave_one_out, newton, project, trak
 from trak_theory.attribution import trak_kernel
 from trak_theory.auditing.audit import audit
+from trak_theory.retraining import block_twin
 from trak_theory.trajectory import AdamW, attribute
 
 HERE = Path(sys.executable)
@@ -136,6 +139,30 @@ def test_failed_gates_name_rows_that_do_not_hold():
     found = failed_gates(bad)
     assert len(found) == 3
     assert "it fell over" in found[2]
+
+
+def test_the_twin_answers_for_each_subset(model):
+    """The program's outputs are the refits of the block twin, and only methods that predict are told the subsets."""
+    n = model.network.n
+    subsets = np.random.default_rng(1).permuted(np.tile(np.arange(n), (3, 1)), axis=1)[:, : n // 2]
+    recipe = "full batch, momentum"
+    found = ours_network.work(
+        {**arrays_of(model), "subsets": subsets}, {"method": "twin", "recipe": recipe, "k": 40, "seed": 2}
+    )
+    assert set(found) == {"outputs"}
+    block = (model.jacobian, model.probabilities, model.labels, model.query_gradients)
+    known = coordinates(replace(model, optimizer=RECIPES[recipe][0]))[1]
+    exact = block_twin(*block, known, rank=40, rng=np.random.default_rng(2)).refit(subsets)
+    np.testing.assert_allclose(found["outputs"], exact, atol=1e-6 * np.abs(exact).max())
+    assert {method.options["method"] for method in networks.METHODS if method.predicts} == {"twin"}
+
+
+def test_methods_and_networks_are_chosen_by_name():
+    assert {method.environment for method in networks.named("(ours)")} == {None}
+    assert {method.environment for method in networks.named("traker")} == {"traker"}
+    answer = CliRunner().invoke(app, ["rivals", "network", "--on", "no such network", "--environments", "/nonexistent"])
+    assert answer.exit_code == 2
+    assert "no network" in answer.output
 
 
 def test_streamed_trak_is_trak_of_its_projection(model):

@@ -143,13 +143,12 @@ def test_weights_come_from_the_first_subsets_alone(displaced, monkeypatch):
     monkeypatch.setattr(best_answer, "RIDGES", (1.0,))
     truth = best_answer.outputs(model, retrained)
     found = []
-    for later in (retrained, np.roll(retrained, 1, axis=1)):
-        seen = np.concatenate([retrained[:5], later[5:]])
-        setting = best_answer.Setting(model, subsets, seen, 600, np.random.default_rng(2))
+    for count in (5, 6):
+        setting = best_answer.Setting(model, subsets[:count], retrained[:count], 600, np.random.default_rng(2))
         found.append(dict(setting.stacks(truth[:5], np.random.default_rng(3))))
     assert set(found[0]) == {best_answer.STACKED, best_answer.STARTED}  # the mean network needs 20
     for answer, predicted in found[0].items():
-        assert predicted.tolist() == found[1][answer].tolist()
+        assert found[1][answer][:5] == pytest.approx(predicted, abs=1e-4 * predicted.std())
 
 
 def test_the_best_answers_stand_in_their_order(shipped):

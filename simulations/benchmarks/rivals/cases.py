@@ -28,6 +28,7 @@ class Case:
     program         this project's runner for such a network, and `options`, what only that one is told
     subsets (B, m)  of the training points
     outputs (B, q)  query margins after training on each subset from the same start
+    again (B, q)    the same in another batch order, where there are batches and it was measured
     """
 
     arrays: dict[str, Array]
@@ -35,15 +36,17 @@ class Case:
     options: dict[str, Any]
     subsets: Array
     outputs: Array
+    again: Array | None = None
 
 
 def _digits(recipe: str, folder: Path, rng: Generator) -> Case:
     optimizer, fraction = RECIPES[recipe]
-    training, choosing, retraining = rng.spawn(3)
+    training, choosing, retraining, repeating = rng.spawn(4)
     model = digits_network(optimizer, n=N, queries=QUERIES, rng=training)
     subsets = random_subsets(N, round(fraction * N), SUBSETS, choosing)
     outputs = model.retrain(subsets, retraining)
-    return Case(arrays_of(model), "ours_network", {"recipe": recipe}, subsets, outputs)
+    again = None if optimizer.batch_size is None else model.retrain(subsets, repeating)
+    return Case(arrays_of(model), "ours_network", {"recipe": recipe}, subsets, outputs, again)
 
 
 def _convolutional(optimizer: str, learning_rate: float, batch: int, folder: Path, rng: Generator) -> Case:

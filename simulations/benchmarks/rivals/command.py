@@ -13,6 +13,7 @@ import typer
 from threadpoolctl import threadpool_limits
 
 from simulations.benchmarks.rivals import advice, glm, networks, trajectory, trak_audit
+from simulations.benchmarks.rivals.cases import CASES
 from simulations.benchmarks.rivals.environments import RIVALS, Environments, prepare
 from simulations.benchmarks.rivals.exchange import Failure
 from simulations.benchmarks.rivals.tables import Row, table
@@ -29,12 +30,11 @@ class Part(StrEnum):
     TRAJECTORY = "trajectory"
 
 
-# Which rivals a part asks.
+# Which rivals a part asks; those of the part network are in its methods.
 ASKED = {
     Part.AUDIT: ("traker", "dattri"),
     Part.ADVICE: ("traker", "dattri", "bergson"),
     Part.GLM: ("pyinfluence",),
-    Part.NETWORK: ("traker", "dattri", "kronfluence"),
     Part.TRAJECTORY: ("dattri-llm", "bergson"),
 }
 FOLDER_VARIABLE = "TRAK_THEORY_RIVALS"
@@ -53,6 +53,8 @@ def main(
         int, typer.Option(help="Seeds of the trajectory part, projections of the audit, networks of the advice.", min=1)
     ] = 5,
     seed: Annotated[int, typer.Option(help="Seed of data and networks.")] = 0,
+    methods: Annotated[str, typer.Option(help="Part network: only methods whose name contains this.")] = "",
+    on: Annotated[list[str] | None, typer.Option(help=f"Part network: {'; '.join(CASES)}; all.")] = None,
 ) -> None:
     """This project beside traker, dattri, kronfluence, statsmodels, pyinfluence, dattri-llm and bergson.
 
@@ -62,7 +64,9 @@ def main(
     chosen = parts or list(Part)
     if Part.NETWORK in chosen and find_spec("torch") is None:
         raise typer.BadParameter("the part network trains CNNs: pip install 'trak-theory[torch]', or name other parts")
-    names = sorted({name for part in chosen for name in ASKED[part]})
+    if unknown := set(on or []) - set(CASES):
+        raise typer.BadParameter(f"no network {', '.join(sorted(unknown))}; there are {'; '.join(CASES)}")
+    names = sorted({name for part in chosen for name in _asked(part, methods)})
     typer.echo(f"environments in {environments}: what is not there is installed now, some minutes each", err=True)
     found = prepare(environments, [RIVALS[name] for name in names])
     typer.echo(f"{machine()}; scikit-learn {version('scikit-learn')}, statsmodels {version('statsmodels')}\n")
@@ -72,7 +76,9 @@ def main(
     with threadpool_limits(1):
         for part in chosen:
             typer.echo(f"\n## {part}\n")
-            rows = _measured(part, found, out, seed=seed, repeats=repeats, replicates=replicates)
+            rows = _measured(
+                part, found, out, seed=seed, repeats=repeats, replicates=replicates, methods=methods, on=on or []
+            )
             pd.DataFrame(rows).to_csv(out / f"{part}.csv", index=False)
             failures += trak_audit.failed_gates(rows) if part is Part.AUDIT else []
     typer.echo(f"\ntables in {out}; the figure: python -m paper_figures.rivals {out}")
@@ -81,7 +87,15 @@ def main(
     raise typer.Exit(int(bool(failures)))
 
 
-def _measured(part: Part, found: Environments, out: Path, *, seed: int, repeats: int, replicates: int) -> list[Row]:
+def _asked(part: Part, methods: str) -> set[str]:
+    if part is not Part.NETWORK:
+        return set(ASKED[part])
+    return {method.environment for method in networks.named(methods) if method.environment is not None}
+
+
+def _measured(
+    part: Part, found: Environments, out: Path, *, seed: int, repeats: int, replicates: int, methods: str, on: list[str]
+) -> list[Row]:
     if part is Part.AUDIT:
         return trak_audit.measure(found, seed=seed, projections=replicates)
     if part is Part.ADVICE:
@@ -89,7 +103,7 @@ def _measured(part: Part, found: Environments, out: Path, *, seed: int, repeats:
     if part is Part.GLM:
         return glm.measure(found, seed=seed, repeats=repeats)
     if part is Part.NETWORK:
-        return networks.measure(found, out, seed=seed, repeats=repeats)
+        return networks.measure(found, out, seed=seed, repeats=repeats, methods=methods, on=on)
     return trajectory.measure(found, seed=seed, replicates=replicates)
 
 

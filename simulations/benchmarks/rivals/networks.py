@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import typer
+from numpy import ndarray as Array
 
 from simulations.benchmarks.rivals.cases import CASES, CNN_QUERIES, CNN_STEPS, QUERIES, SUBSETS, Case, N
 from simulations.benchmarks.rivals.environments import Environments
@@ -17,6 +18,7 @@ from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
 from simulations.benchmarks.rivals.tables import Row, header, line
 from simulations.workloads.digits_mlp import datamodel_scores
 from trak_theory.numerics.estimate import mean
+from trak_theory.retraining import fidelity
 
 BATCH = 100
 COLUMNS = ["network", "method", "setting", "LDS", "s.e.", "CPU s", "MiB", "reason"]
@@ -32,6 +34,7 @@ class Method:
     program: str
     options: dict[str, Any]
     timed: bool = False  # repeated, for the comparison of time and memory
+    predicts: bool = False  # outputs after training on each subset, not scores to be summed
 
 
 def _ours(name: str, setting: str, method: str, timed: bool = False, **options: Any) -> Method:
@@ -53,6 +56,7 @@ def _kronfluence(setting: str, damping: float | None) -> Method:
 
 
 METHODS = (
+    Method("twin refitted, softmax block (ours)", "rank 1500", None, "", {"method": "twin", "k": 1500}, predicts=True),
     _ours("restored influence, softmax block (ours)", "ridge from the recipe", "block"),
     _ours("restored influence (ours)", "ridge from the recipe", "restored"),
     _ours("TRAK (ours)", "k = 512, ridge from the recipe", "trak at the rule", k=512, seed=0),
@@ -74,10 +78,18 @@ METHODS = (
 )
 
 
-def measure(environments: Environments, folder: Path, *, seed: int, repeats: int) -> list[Row]:
+def named(text: str) -> list[Method]:
+    """The methods whose name contains `text`."""
+    return [method for method in METHODS if text in method.name]
+
+
+def measure(
+    environments: Environments, folder: Path, *, seed: int, repeats: int, methods: str = "", on: Sequence[str] = ()
+) -> list[Row]:
     """Print the LDS of every method on every network; the rows. Timed methods run `repeats` + 1 times.
 
-    Retrained convolutional networks are kept in `folder`.
+    methods: only those whose name contains it; on: only these networks, if any are named. Retrained
+    convolutional networks are kept in `folder`.
     """
     typer.echo(
         f"digits 64-128-10, {QUERIES} queries, and a CNN (three convolutions of stride 2, GroupNorm, GELU; {CNN_STEPS} "
@@ -89,26 +101,39 @@ def measure(environments: Environments, folder: Path, *, seed: int, repeats: int
     rows: list[Row] = []
     generators = np.random.default_rng(seed).spawn(len(CASES))
     for place, (name, rng) in enumerate(zip(CASES, generators, strict=True)):
-        for row in _on_network(CASES[name](folder, rng), environments, 0 if place else repeats):
+        if on and name not in on:
+            continue
+        for row in _on_network(CASES[name](folder, rng), named(methods), environments, 0 if place else repeats):
             rows.append({"network": name, **row})
             typer.echo(line(rows[-1], COLUMNS))
     return rows
 
 
-def _on_network(case: Case, environments: Environments, repeats: int) -> Iterator[Row]:
-    for method in METHODS:
+def _on_network(case: Case, methods: list[Method], environments: Environments, repeats: int) -> Iterator[Row]:
+    if case.again is not None:
+        agreement = mean(fidelity(case.again, case.outputs).per_query)
+        yield {"method": "retraining", "setting": "another batch order", "LDS": agreement.value, "s.e.": agreement.se}
+    for method in methods:
         answer = _answer(method, environments, case, repeats if method.timed else 0)
         row: Row = {"method": method.name, "setting": method.setting}
         if isinstance(answer, Failure):
             yield {**row, "reason": answer.reason}
             continue
-        lds = mean(datamodel_scores(answer.arrays["scores"], case.subsets, case.outputs))
+        lds = mean(_per_query(answer.arrays, case))
         measured = {"LDS": lds.value, "s.e.": lds.se}
         cost = {"CPU s": answer.timing.median, "MiB": answer.memory / 2**20, "timed": method.timed and repeats > 0}
         yield {**row, **measured, **cost, "versions": answer.named_versions}
 
 
+def _per_query(found: dict[str, Array], case: Case) -> Array:
+    """Spearman with the retrained outputs (q,), of predicted outputs or of summed scores."""
+    if "outputs" in found:
+        return fidelity(found["outputs"], case.outputs).per_query
+    return datamodel_scores(found["scores"], case.subsets, case.outputs)
+
+
 def _answer(method: Method, environments: Environments, case: Case, repeats: int) -> Answer | Failure:
     if method.environment is None:
-        return ask(Path(sys.executable), case.program, case.arrays, case.options | method.options, repeats=repeats + 1)
+        arrays = case.arrays | ({"subsets": case.subsets} if method.predicts else {})
+        return ask(Path(sys.executable), case.program, arrays, case.options | method.options, repeats=repeats + 1)
     return ask(environments[method.environment], method.program, case.arrays, method.options, repeats=repeats + 1)

@@ -20,7 +20,8 @@ from trak_theory.torch_bridge.sketch import NormalSketch
 def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]:
     """settings: the training ridge in the coordinates of `scales`, the truth's fraction, and those of `scores`."""
     settings = dict(settings)
-    return scores(Module(arrays, Training(settings.pop("ridge"), settings.pop("fraction"))), **settings)
+    known = Training(settings.pop("ridge"), settings.pop("fraction"))
+    return scores(Module(arrays, known), subsets=arrays.get("subsets"), **settings)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,14 +18,14 @@ from trak_theory.trajectory import MLP
 
 
 def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]:
-    """settings: recipe by name, and those of `scores`."""
+    """settings: recipe by name, and those of `scores`; `subsets` among the arrays asks for outputs."""
     settings = dict(settings)
     optimizer, fraction = RECIPES[settings.pop("recipe")]
     hidden, theta = int(arrays["hidden"]), arrays["theta"]
     network = relu_network(arrays["inputs"], arrays["labels"], hidden)
     held_out = relu_network(arrays["query_inputs"], arrays["query_labels"], hidden)
     model = DigitsNetwork(network, held_out, theta, theta, arrays.get("second_moment"), optimizer)
-    return scores(Digits(model, fraction), **settings)
+    return scores(Digits(model, fraction), subsets=arrays.get("subsets"), **settings)
 
 
 @dataclass(frozen=True, eq=False)

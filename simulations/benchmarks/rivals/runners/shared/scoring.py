@@ -11,6 +11,7 @@ from numpy.random import Generator
 
 from trak_theory import Linearization, influence, trak
 from trak_theory.attribution import trak_kernel
+from trak_theory.retraining import block_twin
 from trak_theory.retraining.restored import restored_block_influence, restored_influence
 from trak_theory.retraining.ridge_rule import TrainingRecipe, ridge_rule
 
@@ -39,8 +40,13 @@ class Linearizable(Protocol):
         ...
 
 
-def scores(network: Linearizable, *, method: str, k: int = 0, seed: int = 0, batch: int = 0) -> dict[str, Array]:
-    """method: restored, block, trak (μ = 0, single precision, in batches), or trak at the rule."""
+def scores(
+    network: Linearizable, *, method: str, k: int = 0, seed: int = 0, batch: int = 0, subsets: Array | None = None
+) -> dict[str, Array]:
+    """method: restored, block, trak (μ = 0, single precision, in batches), or trak at the rule; twin of `subsets`."""
+    if subsets is not None:
+        known, rng = network.training(), np.random.default_rng(seed)
+        return {"outputs": block_twin(*network.block(), known.recipe, rank=k, rng=rng).refit(subsets)}
     return {"scores": _scores(network, method, k, batch, np.random.default_rng(seed))}
 
 
