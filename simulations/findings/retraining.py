@@ -182,7 +182,8 @@ BEST_ANSWER = (
         by=("recipe", "n"),
         discussion="The target is of networks of 1,000 points and 128 hidden units (full size). On 200 points and 20 "
         "units three networks are too few for full batches and minibatch SGD, and AdamW stays below it, though "
-        "retraining in another batch order agrees to .999: what is missing is not lost to noise.",
+        "retraining in another batch order agrees to .999: what is missing is not lost to noise. Networks of full "
+        "size, one of each recipe, have .933, .930 and .900.",
     ),
     Finding(
         "best_answer",
