@@ -96,7 +96,12 @@ def sketch_premise(features: Array, k: int, kind: Sketch) -> str:
     p, used = features.shape[1], int(np.count_nonzero(features.any(0)))
     if kind == "srht" and k > FILLED * p:
         return f"srht: k = {k} orthogonal columns of {p} vary less than independent ones; use k ≤ {p // 2}"
-    entries, spread = min(ENTRIES_PER_ROW.get(kind, k), k), float(np.median(participation(features)))
+    return crowding_premise(float(np.median(participation(features))), used, k, kind)
+
+
+def crowding_premise(spread: float, used: int, k: int, kind: Sketch) -> str:
+    """The same from the parameters that a median gradient spreads over, and those in use at all."""
+    entries = min(ENTRIES_PER_ROW.get(kind, k), k)
     crowding, empty = k / (entries * spread), k * np.exp(-entries * used / k)
     if entries == k or (crowding <= CROWDED and empty <= EMPTY):
         return ""

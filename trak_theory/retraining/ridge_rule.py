@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,27 +109,27 @@ def subset_ridge(eigenvalues: ArrayLike, ridge: float, *, n: int, fraction: floa
     w = α/(1 + (1 − α) e), and leverage x = w e/(1 + w e). Points are taken to be alike. Source: ours.
     """
     eigenvalues = non_negative("eigenvalues", real_array("eigenvalues", eigenvalues, 1))
+    return inflated_ridge(lambda at: float(np.sum(eigenvalues / (eigenvalues + at))), ridge, n=n, fraction=fraction)
+
+
+def inflated_ridge(degrees: Callable[[float], float], ridge: float, *, n: int, fraction: float) -> float:
+    """λ_α of `subset_ridge` from df(λ) as a function, decreasing in λ."""
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
     if not ridge > 0:
         raise ValueError(f"the rule needs a training ridge > 0, got {ridge}")
 
     def excess(log_ridge: float) -> float:
-        candidate = np.exp(log_ridge)
-        odds = _mean_odds(eigenvalues, candidate, n)
+        candidate = float(np.exp(log_ridge))
+        leverage = degrees(candidate) / n
+        odds = leverage / (1 - leverage)
         # 1 + (1 − α)e = 1/(1 − (1 − α)odds/α) while the subset can carry that many degrees of freedom.
-        return ridge / candidate - (1 - odds * (1 - fraction) / fraction)
+        return float(ridge / candidate - (1 - odds * (1 - fraction) / fraction))
 
     high = np.log(ridge) + 1.0
     while excess(high) > 0:
         high += 1.0
     return float(np.exp(brentq(excess, np.log(ridge) - 1e-9, high, xtol=1e-13, rtol=4 * EPS)))
-
-
-def _mean_odds(eigenvalues: Array, ridge: float, n: int) -> float:
-    """x/(1 − x) for the mean leverage x = df(λ)/n."""
-    leverage = np.sum(eigenvalues / (eigenvalues + ridge)) / n
-    return float(leverage / (1 - leverage))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from trak_theory.torch_bridge.objective import TorchObjective, cross_entropy
 from trak_theory.torch_bridge.preflight_checks import preflight
 from trak_theory.torch_bridge.recording.loop import record_training
 from trak_theory.torch_bridge.recording.recorder import TrajectoryRecorder
+from trak_theory.torch_bridge.restoring.assembly import Restored
+from trak_theory.torch_bridge.restoring.influence import restored
+from trak_theory.torch_bridge.restoring.output_losses import NextTokenLoss, SmallLoss, SoftmaxLoss
 from trak_theory.torch_bridge.selection import BatchSelector
 from trak_theory.torch_bridge.tokens import causal_lm_objective, next_token_loss, token_counts
 
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = [
     "MARGIN",
     "BatchSelector",
+    "NextTokenLoss",
+    "Restored",
+    "SmallLoss",
+    "SoftmaxLoss",
     "TorchObjective",
     "TrajectoryCallback",
     "TrajectoryRecorder",
@@ -32,6 +39,7 @@ __all__ = [
     "next_token_loss",
     "preflight",
     "record_training",
+    "restored",
     "softmax_block",
     "token_counts",
 ]

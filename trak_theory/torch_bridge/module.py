@@ -136,6 +136,12 @@ class Rows:
         positional = {str(place): part for place, part in enumerate(self.args)}
         return digest({**positional, **self.named, "targets": self.targets})
 
+    def part(self, place: slice) -> Rows:
+        """Some of the samples, not copied."""
+        own = Rows({name: part[place] for name, part in self.named.items()}, self.targets[place])
+        own.args = tuple(part[place] for part in self.args)
+        return own
+
     def take(self, batch: ArrayLike, like: Tensor) -> Sample:
         """The samples `batch` on θ's device, floating inputs in θ's dtype."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy import ndarray as Array
 from numpy.random import Generator, default_rng
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from trak_theory.numerics.checks import positive_count
 from trak_theory.torch_bridge.module import follow
 
 BLOCK = 4096  # coordinates whose part of the projection exists at one time
+SCATTERED = 2**22  # coordinates whose columns exist as long integers at one time
 
 
 class Sketch(Protocol):
@@ -37,22 +40,37 @@ class NormalSketch:
         for first in range(0, p, BLOCK):
             part = rows[..., first : first + BLOCK]
             entries = default_rng([self.seed, first]).standard_normal((part.shape[-1], self.k)) / np.sqrt(self.k)
-            total += part @ follow(torch.from_numpy(entries), rows)
+            total = total + part @ follow(torch.from_numpy(entries), rows)
         return total
 
 
 class CountSketch:
-    """Every coordinate goes, with a random sign, to one random column of k: p additions for each row.
+    """Every coordinate goes, with a random sign, to one random column in each of `entries` groups of k/entries.
 
-    One entry ±1 in each row of P. The law of scores is that of signs, near the normal one where gradients spread over
-    many parameters.
+    P has entries ±1/√s, s = `entries`, in every row; p·s additions for each row, four bytes of memory each. The law of
+    scores is that of signs, near the normal one where gradients spread over many parameters: more than k/(9s) of them.
     """
 
-    def __init__(self, p: int, k: int, *, rng: Generator) -> None:
-        self.k = positive_count("k", k)
-        self.column = torch.from_numpy(rng.integers(k, size=positive_count("p", p)))
-        self.sign = torch.from_numpy(rng.choice(np.array([-1.0, 1.0]), size=p))
+    def __init__(self, p: int, k: int, *, entries: int = 1, rng: Generator) -> None:
+        self.k, self.entries = positive_count("k", k), positive_count("entries", entries)
+        if entries > k:
+            raise ValueError(f"entries = {entries} exceed k = {k}: each needs a group of columns of its own")
+        edges = np.linspace(0, k, entries + 1).astype(int)
+        self.places = [
+            torch.from_numpy(_signed(rng.integers(low, high, size=positive_count("p", p)), k, rng))
+            for low, high in pairwise(edges)
+        ]
 
     def __call__(self, rows: Tensor) -> Tensor:
-        empty = rows.new_zeros(*rows.shape[:-1], self.k)
-        return empty.index_add_(-1, self.column.to(rows.device), rows * follow(self.sign, rows))
+        total = rows.new_zeros(*rows.shape[:-1], 2 * self.k)
+        for places in self.places:
+            for first in range(0, rows.shape[-1], SCATTERED):
+                block = slice(first, first + SCATTERED)
+                total = total.index_add(-1, places[block].long().to(rows.device), rows[..., block])
+        return (total[..., : self.k] - total[..., self.k :]) / self.entries**0.5
+
+
+def _signed(columns: Array, k: int, rng: Generator) -> Array:
+    """Columns c, or c + k where the sign is −1."""
+    signs = rng.choice(np.array([-1.0, 1.0]), size=columns.size)
+    return (columns + k * (signs < 0)).astype(np.int32)
