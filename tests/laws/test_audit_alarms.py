@@ -77,7 +77,7 @@ def test_agreement_at_another_ridge_is_told_by_one_projection():
     for child in np.random.default_rng(5).spawn(12):
         matrix = projection_matrix(p, k, rng=child)
         kernel = ProjectedKernel(lin.features @ matrix, lin.queries @ matrix, first)
-        predicted.append(kernel.pearson_with(kernel.at(second), lin.residual))
+        predicted.append(kernel.pearson_with(kernel.at(second), kernel.scatter(lin.residual)))
         ridge = kernel.at(second).implicit_ridge
         target = -lin.residual[:, None] * (
             lin.features @ np.linalg.solve(lin.features.T @ lin.features + ridge * np.eye(p), lin.queries.T)
