@@ -59,7 +59,7 @@ class StoredRows:
 
     def __reduce__(self) -> tuple[object, ...]:
         place = _place(self.array)
-        return (StoredRows, (self.array, self.scale)) if place is None else (_mapped, (place, self.scale))
+        return (StoredRows, (self.array, self.scale)) if place is None else (_PlacedRows, (place, self.scale))
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,31 @@ class _Place:
 
     file: str
     offset: int
-    shape: tuple[int, ...]
+    shape: tuple[int, int]
     strides: tuple[int, ...]
     dtype: np.dtype
+
+    def opened(self) -> Array:
+        content = np.memmap(self.file, np.uint8, "r")
+        return np.ndarray(self.shape, self.dtype, content, self.offset, self.strides)
+
+
+@dataclass(frozen=True)
+class _PlacedRows:
+    """StoredRows whose file is opened only when they are read."""
+
+    place: _Place
+    scale: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.place.shape
+
+    def part(self, start: int, stop: int) -> StoredRows:
+        return StoredRows(self.place.opened(), self.scale).part(start, stop)
+
+    def read(self) -> Array:
+        return StoredRows(self.place.opened(), self.scale).read()
 
 
 def _place(array: Array) -> _Place | None:
@@ -80,16 +102,16 @@ def _place(array: Array) -> _Place | None:
     if not isinstance(root, np.memmap) or root.filename is None:
         return None
     offset = root.offset + _address(array) - _address(root)
-    return _Place(str(root.filename), offset, array.shape, array.strides, array.dtype)
+    n, k = array.shape
+    return _Place(_where(root), offset, (n, k), array.strides, array.dtype)
+
+
+def _where(root: np.memmap) -> str:
+    return str(root.filename)
 
 
 def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
-
-
-def _mapped(place: _Place, scale: float) -> StoredRows:
-    content = np.memmap(place.file, np.uint8, "r")
-    return StoredRows(np.ndarray(place.shape, place.dtype, content, place.offset, place.strides), scale)
 
 
 def rows_of(features: ArrayLike | Rows) -> Rows:
