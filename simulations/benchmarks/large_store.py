@@ -28,6 +28,7 @@ ENTRIES = 2**23  # written at a time
 LIMIT = 2.0  # GiB of memory of the whole audit of projected rows
 LIMIT_UNPROJECTED = 16.0
 DIMENSION = 2048  # stated for scores of unprojected gradients
+MANY = 1_000_000  # points that the limit is meant for
 Result = TypeVar("Result")
 
 UNPROJECTED_HELP = "The rows are whole gradients in single precision, k of them; only the audit is measured."
@@ -56,10 +57,14 @@ def main(
             f"| whole audit, in at most {limit:g} GiB | time | processor time | peak of private memory | answer |"
         )
         typer.echo("|---|---|---|---|---|")
-        for count in (1,) if unprojected else sorted({1, jobs}):
-            took = audited(path, count, k, unprojected)
-            numbers = f"{took.seconds:.1f} s | {took.busy:.1f} s | {took.peak:.2f} GiB | {took.words}"
-            typer.echo(f"| n = {n}, jobs = {count} | {numbers} |")
+        took = [_audited(path, (n, k), count, unprojected) for count in ((1,) if unprojected else sorted({1, jobs}))]
+        if not unprojected:
+            half = path.with_name("half")
+            half.mkdir()
+            write(half, (n // 2 or 1, k, q), np.float16, np.random.default_rng(0))
+            smaller = _audited(half, (n // 2 or 1, k), 1, unprojected)
+            slope = (took[0].peak - smaller.peak) / (n - n // 2)
+            typer.echo(f"\nlinear in n: {smaller.peak + slope * (MANY - n // 2):.2f} GiB at n = {MANY}, jobs = 1")
 
 
 def _steps(path: Path, jobs: int, repeats: int) -> None:
@@ -79,6 +84,13 @@ def _steps(path: Path, jobs: int, repeats: int) -> None:
 def _gram(rows: np.ndarray, jobs: int) -> np.ndarray:
     with gram_workers(jobs):
         return blocked_gram(rows)
+
+
+def _audited(path: Path, shape: tuple[int, int], jobs: int, unprojected: bool) -> Process:
+    took = audited(path, jobs, shape[1], unprojected)
+    numbers = f"{took.seconds:.1f} s | {took.busy:.1f} s | {took.peak:.2f} GiB | {took.words}"
+    typer.echo(f"| n = {shape[0]}, jobs = {jobs} | {numbers} |")
+    return took
 
 
 @dataclass(frozen=True)
