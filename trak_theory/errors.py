@@ -48,6 +48,10 @@ def require(*modules: str) -> None:
             raise MissingExtraError(module)
 
 
+class ClusterError(RuntimeError):
+    """A worker of a Dask cluster failed, with its reason."""
+
+
 class RankDeficientError(np.linalg.LinAlgError):
     """The Hessian has no inverse in floating point: there is no unique minimiser."""
 

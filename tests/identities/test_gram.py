@@ -61,8 +61,8 @@ def test_any_number_of_workers_gives_the_same_bits(n, k, block_rows, count, dtyp
 
 def test_blocks_are_multiplied_by_as_many_threads_as_were_asked_for(monkeypatch):
     """A block waits until a second one is under way."""
-    barrier, multiply = Barrier(2, timeout=20), gram._part
-    monkeypatch.setattr(gram, "_part", lambda *arguments: (barrier.wait(), multiply(*arguments))[1])
+    barrier, multiply = Barrier(2, timeout=20), gram._gram
+    monkeypatch.setattr(gram, "_gram", lambda *arguments: (barrier.wait(), multiply(*arguments))[1])
     with gram_workers(2):
         np.testing.assert_array_equal(blocked_gram(np.eye(4), block_rows=1), np.eye(4))
 

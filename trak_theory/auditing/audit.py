@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike
 
 from trak_theory.auditing import projected as from_projected
 from trak_theory.auditing import unprojected as from_gradients
-from trak_theory.auditing.inputs import AuditData
+from trak_theory.auditing.inputs import AuditData, Features, Queries
 from trak_theory.auditing.measures import Row
 from trak_theory.auditing.packages import Package, package_named
 from trak_theory.auditing.result import Audit
 from trak_theory.numerics.checks import positive_count
+from trak_theory.numerics.gram import over_blocks
 from trak_theory.projection.error_bars import check_setting
 from trak_theory.retraining.ridge_rule import TrainingRecipe
 
@@ -23,8 +24,8 @@ LARGEST_RIDGE = 1e12  # times the trace of ΦᵀΦ: beyond it every kernel is th
 
 
 def audit(
-    features: ArrayLike,
-    queries: ArrayLike,
+    features: Features,
+    queries: Queries,
     residual: ArrayLike,
     *,
     k: int | None = None,
@@ -117,9 +118,7 @@ def _setting(
 
 
 def _check_ridge(data: AuditData, ridge: float) -> None:
-    step = max(1, 2**22 // data.features.shape[1])
-    blocks = (np.asarray(data.features[start : start + step], float) for start in range(0, len(data.features), step))
-    trace = sum(float(np.sum(block**2)) for block in blocks)
+    trace = float(np.sum(over_blocks(lambda rows: np.einsum("ij,ij->i", rows, rows), data.features)))
     if trace > 0 and ridge > LARGEST_RIDGE * trace:
         raise ValueError(f"the projected ridge μ = {ridge:.3g} is beyond 10¹² times the trace {trace:.3g} of ΦᵀΦ")
 

@@ -17,6 +17,7 @@ MEANINGS = {
     "coverage of 95 % intervals": "their noise is not that of the stated k and ridge",
     "tails": "some lie far outside their error bars: permuted rows, or other residuals",
     "worst query": "one query lies far outside its error bars: permuted queries, or another model",
+    "exchanged queries": "one query has scores that fit another one better: permuted queries",
     "worst point": "one point lies far outside its error bars: permuted points, or other residuals",
     "joint spread": "their noise is not correlated as one projection of these features makes it",
     "worst direction": "their noise is not correlated as one projection of these features makes it",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 
 from trak_theory.numerics.checks import non_negative, positive_count, real_array
+from trak_theory.numerics.rows import StoredRows
 
 LARGEST, SMALLEST = 1e100, 1e-100  # of the largest entry: squares and their inverses stay finite
+Features = ArrayLike | StoredRows | Sequence[StoredRows]
+Queries = ArrayLike | Sequence[Array]
 DOUBLE, SINGLE = (float(np.finfo(dtype).eps) for dtype in (np.float64, np.float32))
 
 
@@ -18,12 +23,13 @@ DOUBLE, SINGLE = (float(np.finfo(dtype).eps) for dtype in (np.float64, np.float3
 class AuditData:
     """Checked input of an audit; features and queries stay as they came (memory-mapped, single precision).
 
-    members      (features, queries) of every projection that is given; one unless the features are projected
+    members      (features, queries) of every projection that is given; one unless the features are projected. Rows of
+                 a store may come as StoredRows, which are read in blocks
     informative  (q,) queries whose gradient is not zero
     epsilon      relative rounding of the coarsest of features and scores
     """
 
-    members: tuple[tuple[Array, Array], ...]
+    members: tuple[tuple[Array | StoredRows, Array], ...]
     residual: Array
     curvature: Array
     scores: Array | None
@@ -33,7 +39,7 @@ class AuditData:
     notes: tuple[str, ...]
 
     @property
-    def features(self) -> Array:
+    def features(self) -> Array | StoredRows:
         return self.members[0][0]
 
     @property
@@ -51,8 +57,8 @@ class AuditData:
 
     @staticmethod
     def checked(
-        features: ArrayLike,
-        queries: ArrayLike,
+        features: Features,
+        queries: Queries,
         residual: ArrayLike,
         curvature: ArrayLike | None,
         scores: ArrayLike | None,
@@ -93,19 +99,25 @@ def _named(kind: str, chosen: Array) -> str:
     return f"{kind} {shown} has a" if entries.size == 1 else f"{kind[:-1]}ies {shown} have a"
 
 
-def _members(features: ArrayLike, queries: ArrayLike, projected: bool) -> tuple[tuple[Array, Array], ...]:
-    """The projections one by one: (J, n, k) and (J, q, k), or a single (n, p) and (q, p)."""
-    if projected and np.ndim(features) == 3 and np.ndim(queries) == 3:
-        if len(np.asarray(features)) != len(np.asarray(queries)):
-            raise ValueError(f"features hold {np.shape(features)[0]} projections, queries {np.shape(queries)[0]}")
-        pairs = list(zip(np.asarray(features), np.asarray(queries), strict=True))
-    else:
-        pairs = [(features, queries)]
-    members = tuple((_matrix("features", rows), _matrix("queries", asked)) for rows, asked in pairs)
+def _members(features: Features, queries: Queries, projected: bool) -> tuple[tuple[Array | StoredRows, Array], ...]:
+    """The projections one by one: (J, n, k) and (J, q, k), arrays or tuples, or a single (n, p) and (q, p)."""
+    members = tuple((_rows(rows), _matrix("queries", asked)) for rows, asked in _pairs(features, queries, projected))
     for rows, asked in members:
         if asked.shape[1] != rows.shape[1]:
             raise ValueError(f"queries have width {asked.shape[1]}, the features have width {rows.shape[1]}")
     return members
+
+
+def _pairs(features: Features, queries: Queries, projected: bool) -> list[tuple[ArrayLike | StoredRows, ArrayLike]]:
+    several = isinstance(features, tuple) and isinstance(features[0], StoredRows)
+    if not projected or not (
+        several or (not isinstance(features, StoredRows) and np.ndim(cast(ArrayLike, features)) == 3)
+    ):
+        return [(cast(ArrayLike | StoredRows, features), cast(ArrayLike, queries))]
+    rows, asked = (value if isinstance(value, tuple) else np.asarray(value) for value in (features, queries))
+    if len(rows) != len(asked):
+        raise ValueError(f"features hold {len(rows)} projections, queries {len(asked)}")
+    return list(zip(rows, asked, strict=True))
 
 
 def _residual(value: ArrayLike, n: int) -> Array:
@@ -115,9 +127,16 @@ def _residual(value: ArrayLike, n: int) -> Array:
     return residual
 
 
-def _epsilon(array: ArrayLike | None) -> float:
+def _epsilon(array: ArrayLike | StoredRows | None) -> float:
     dtype = getattr(array, "dtype", None)
     return float(np.finfo(dtype).eps) if dtype is not None and dtype.kind == "f" else DOUBLE
+
+
+def _rows(value: ArrayLike | StoredRows) -> Array | StoredRows:
+    if not isinstance(value, StoredRows):
+        return _matrix("features", value)
+    _matrix("features", value.array)
+    return value
 
 
 def _matrix(name: str, value: ArrayLike) -> Array:

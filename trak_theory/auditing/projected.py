@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from trak_theory.auditing.checking.recomputed import Recomputation, recompute, scores_of
+from trak_theory.auditing.checking.recomputed import Recomputation, recompute
 from trak_theory.auditing.findings import rounding_sentence, zero_scores
 from trak_theory.auditing.inputs import SINGLE, AuditData
 from trak_theory.auditing.measures import Row, kept_share
@@ -19,6 +19,8 @@ from trak_theory.auditing.verdict import NOTABLE, Advice, decide
 from trak_theory.numerics.estimate import mean as mean_over
 from trak_theory.projection.projected_features import ProjectedKernel, weighted_implicit_ridge
 from trak_theory.retraining.ridge_rule import TrainingRecipe, training_ridge
+
+KEPT_ENTRIES = 2**22  # of the scores that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,23 +40,43 @@ class Projections:
         return any(kernel.singular for kernel in self.kernels)
 
     @cached_property
+    def _moments(self) -> tuple[Array, Array]:
+        """Mean and summed squared deviation of the members' kernels (n, q), one after the other."""
+        mean, squares = self.first.kernel, np.zeros((len(self.residual), len(self.first.queries)))
+        for count, kernel in enumerate(self.kernels[1:], 2):
+            values = kernel.kernel
+            step = values - mean
+            mean = mean + step / count
+            squares += step * (values - mean)
+        return mean, squares
+
+    @property
+    def kernel(self) -> Array:
+        """The mean of the stored kernels (n, q)."""
+        return self._moments[0]
+
+    @cached_property
     def scores(self) -> Array:
-        """−r × the mean of the stored kernels (n, q)."""
-        return scores_of(self.kernels, self.residual)
+        """−r × that mean (n, q)."""
+        return -self.residual[:, None] * self.kernel
 
     @cached_property
     def sd(self) -> Array:
         """Standard deviation over projections of the mean of J kernels, times |r| (n, q)."""
-        variance = np.mean([kernel.variance for kernel in self.kernels], axis=0)
-        return np.abs(self.residual)[:, None] * np.sqrt(variance / self.ensemble)
+        variance = reduce(np.add, (kernel.variance for kernel in self.kernels))
+        return np.abs(self.residual)[:, None] * np.sqrt(variance / (len(self.kernels) * self.ensemble))
+
+    @cached_property
+    def scatters(self) -> tuple[Array, ...]:
+        return tuple(kernel.scatter(self.residual) for kernel in self.kernels)
 
     def pearson(self, ridge: float | None = None, implicit: float | None = None) -> float:
         """Predicted correlation of the scores at μ with the unprojected kernel at γ; both their own by default."""
         found = []
-        for kernel in self.kernels:
+        for kernel, scatter in zip(self.kernels, self.scatters, strict=True):
             own = kernel if ridge is None else kernel.at(ridge)
             target = own if implicit is None else kernel.at(kernel.projected_ridge(implicit))
-            found.append(own.pearson_with(target, self.residual, self.ensemble))
+            found.append(own.pearson_with(target, scatter, self.ensemble))
         return float(np.mean(found))
 
     def kept(self, scores: Array, top: int) -> float:
@@ -62,9 +84,16 @@ class Projections:
 
         With τ² = Var T − mean sd² of a query, a fresh score given T is N(bT, (1 + b) sd²), b = τ²/(τ² + sd²).
         """
+        step = max(1, KEPT_ENTRIES // len(scores))
+        slices = [slice(start, start + step) for start in range(0, scores.shape[1], step)]
+        shares = [self._kept(scores[:, some], self.sd[:, some], top) for some in slices]
+        return float(np.average(shares, weights=[scores[0, some].size for some in slices]))
+
+    @staticmethod
+    def _kept(scores: Array, sd: Array, top: int) -> float:
         centred = scores - scores.mean(0)
-        signal = np.maximum(np.mean(centred**2, 0) - np.mean(self.sd**2, 0), 0.0)
-        noise = np.maximum(self.sd**2, np.finfo(float).tiny)
+        signal = np.maximum(np.mean(centred**2, 0) - np.mean(sd**2, 0), 0.0)
+        noise = np.maximum(sd**2, np.finfo(float).tiny)
         share = signal / (signal + noise)
         return kept_share(scores, scores.mean(0) + share * centred, np.sqrt((1 + share) * noise), top)
 
@@ -72,8 +101,7 @@ class Projections:
         """Measured against predicted standard deviation between the stored projections; None for a single one."""
         if len(self.kernels) < 2:
             return None
-        draws = np.array([scores_of((kernel,), self.residual) for kernel in self.kernels])
-        measured = draws.var(0, ddof=1).sum(0)
+        measured = np.sum(self.residual[:, None] ** 2 * self._moments[1], 0) / (len(self.kernels) - 1)
         predicted = self.ensemble * np.sum(self.sd**2, 0)
         ratio = mean_over(measured / predicted)
         return {"measured over predicted variance": ratio.value, "se": ratio.se, "projections": len(self.kernels)}
@@ -88,8 +116,10 @@ def examine(
     rng: Generator,
 ) -> Audit:
     """The audit from projected features: no unprojected gradient is needed."""
-    pairs = [(np.asarray(rows, float), np.asarray(asked, float)[data.informative]) for rows, asked in data.members]
-    kernels = tuple(ProjectedKernel(rows, asked, setting["ridge"]) for rows, asked in pairs)
+    kernels = tuple(
+        ProjectedKernel(rows, np.asarray(asked, float)[data.informative], setting["ridge"])
+        for rows, asked in data.members
+    )
     stored = Projections(kernels, data.residual, setting["ensemble"])
     unit = package.unit(setting["p"], setting["k"])
     remarks = list(data.notes)
@@ -184,7 +214,7 @@ def _checked(
         return None, None
     if zeros := zero_scores(data):
         return None, zeros
-    found = recompute(stored.kernels, data.residual, scores, epsilon, rng)
+    found = recompute(stored.kernels, stored.kernel, data.residual, scores, epsilon, rng)
     return found, found.explanation
 
 

@@ -16,6 +16,7 @@ from trak_theory.retraining import Lds, lds
 
 PADDING = -1
 WORTHLESS = 0.1  # LDS that the 95 % interval must reach
+OPEN = "too few to exclude an LDS of 0"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ def against_retraining(found: Audit, retrained: Retrained) -> Audit:
     """The audit with the LDS of its scores: of the given ones, or else of those that the features imply.
 
     An LDS whose 95 % interval ends below .1 withdraws trust, whatever the law says; a large one does not restore it:
-    the seed may still decide the order.
+    the seed may still decide the order. An interval that reaches both 0 and .1 is said to come from too few subsets.
     """
     scores = found.mean if found.scores is None else found.scores
     if scores is None:
@@ -67,8 +68,10 @@ def against_retraining(found: Audit, retrained: Retrained) -> Audit:
 
 
 def _verdict(verdict: Verdict, measured: Lds) -> Verdict:
-    sentence = f"Against {measured.estimate.subsets} retrained models: {_words(measured)}."
-    if verdict.trust and measured.interval()[1] < WORTHLESS:
+    low, high = measured.interval()
+    undecided = f" ({OPEN})" if low <= 0 and high >= WORTHLESS else ""
+    sentence = f"Against {measured.estimate.subsets} retrained models{undecided}: {_words(measured)}."
+    if verdict.trust and high < WORTHLESS:
         return Verdict(False, f"Do not trust the order: retraining does not show it. {sentence}")
     return Verdict(verdict.trust, f"{verdict.sentence} {sentence}")
 

@@ -9,10 +9,12 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.auditing.audit import audit
+from trak_theory.auditing.inputs import Features, Queries
 from trak_theory.auditing.packages import Package
 from trak_theory.auditing.result import Audit
 from trak_theory.auditing.stores import Store
 from trak_theory.errors import StoreError
+from trak_theory.numerics.rows import StoredRows
 from trak_theory.retraining.ridge_rule import TrainingRecipe
 
 OWN = "trak-theory"  # the format of this project, whose ridge belongs to the package that --package names
@@ -56,11 +58,14 @@ def _scale(store: Store, parameters: int | None) -> float | None:
     return None if store.over_root_p and known is None else store.scale(known)
 
 
-def _rows(store: Store, scale: float) -> tuple[Array, Array]:
-    """(n, ·) of a single member; (J, n, k) of several; in the scale of E PPᵀ = I."""
-    rows = [_scaled(member.features, scale) for member in store.members]
-    asked = [_scaled(member.queries, scale) for member in store.members if member.queries is not None]
-    return (rows[0], asked[0]) if len(rows) == 1 else (np.stack(rows), np.stack(asked))
+def _rows(store: Store, scale: float, projected: bool) -> tuple[Features, Queries]:
+    """Rows and queries in the scale of E PPᵀ = I: mapped if projected, whole arrays of the same precision otherwise."""
+    rows = tuple(StoredRows(member.features, scale) for member in store.members)
+    asked = tuple(_scaled(member.queries, scale) for member in store.members if member.queries is not None)
+    if not projected:
+        whole = [_scaled(each.array, scale) for each in rows]
+        return (whole[0], asked[0]) if len(rows) == 1 else (np.stack(whole), np.stack(asked))
+    return (rows[0], asked[0]) if len(rows) == 1 else (rows, asked)
 
 
 def _scaled(rows: Array, scale: float) -> Array:
@@ -71,7 +76,7 @@ def _scaled(rows: Array, scale: float) -> Array:
 def _own(store: Store, options: Options) -> Audit:
     projected = bool(store.projected) or options.get("projected", False)
     parameters = options.get("parameters") or (store.parameters if projected else None)
-    features, queries = _rows(store, 1.0)
+    features, queries = _rows(store, 1.0, projected)
     whole: Options = {**options, "projected": projected, "parameters": parameters}
     return audit(features, queries, _residual(store), curvature=store.curvature, scores=store.scores, **whole)
 
@@ -87,8 +92,9 @@ def _foreign(store: Store, options: Options) -> Audit:
     factor = 1.0 if scale is None else scale
     package, value = _package(store, factor), options.get("ridge")
     value = _ridge(store) if value is None and store.ridge is None else store.ridge if value is None else value
-    features, queries = _rows(store, factor)
-    whole: Options = {**options, "package": package, "ridge": value, "projected": store.projected is not False}
+    projected = store.projected is not False
+    features, queries = _rows(store, factor, projected)
+    whole: Options = {**options, "package": package, "ridge": value, "projected": projected}
     if scale is None:
         whole["recipe"] = None
     curvature = np.ones(store.n) if store.residual is None else store.curvature

@@ -36,6 +36,7 @@ from trak_theory.auditing.result import Audit
 from trak_theory.auditing.verdict import NOTABLE, Advice, decide
 from trak_theory.laws.conditional_rank_law import RandomScores, rank_law_of_scores
 from trak_theory.laws.rank_law import RankLaw
+from trak_theory.numerics.rows import StoredRows
 from trak_theory.numerics.spectrum import gram_eigenvalues, spectrum
 from trak_theory.projection.kernel_law import KernelLaw
 from trak_theory.retraining.ridge_rule import RidgeRule, TrainingRecipe, rule_from_eigenvalues
@@ -133,8 +134,9 @@ def _best_at(k: int, plan: Plan, unit: float) -> Row:
     return {**dict(zip(names, found, strict=True)), "unprojected_kendall": plan.limit}
 
 
-def _small(features: Array, queries: Array) -> tuple[Array, Array]:
+def _small(features: Array | StoredRows, queries: Array) -> tuple[Array, Array]:
     """As they are for p > n, whose Gram matrix goes by blocks; in double precision otherwise."""
+    features = features.read() if isinstance(features, StoredRows) else features
     n, p = features.shape
     return (features, queries) if p > n else (np.asarray(features, float), np.asarray(queries, float))
 

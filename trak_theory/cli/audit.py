@@ -16,6 +16,7 @@ from trak_theory.cli.training import (
     WeightDecay,
     recipe_from,
 )
+from trak_theory.errors import ClusterError
 from trak_theory.retraining.ridge_rule import TrainingRecipe
 
 if TYPE_CHECKING:
@@ -30,10 +31,14 @@ OUTPUTS_HELP = (
     "optionally replicates (R, B, q). Adds the LDS with its error and ceiling."
 )
 JOBS_HELP = (
-    "Threads that multiply the blocks of the k × k Gram matrix of a large projected store; more than one needs joblib. "
-    "The result is the same for any number."
+    "Threads that multiply the blocks of rows of a large projected store; more than one needs joblib. The result is "
+    "the same for any number."
+)
+DASK_HELP = (
+    "Multiply the k × k Gram matrices on this Dask scheduler's workers, which must find PATH under the same name."
 )
 TRUSTED, BAD_INPUT, NOT_TRUSTED = 0, 2, 3
+REFUSED = (ImportError, OSError, ValueError, TypeError, MemoryError, OverflowError, ClusterError)
 
 
 def audit(
@@ -55,13 +60,12 @@ def audit(
     fraction: Fraction = None,
     top: Annotated[int | None, typer.Option(help="m of the top-m overlap; n/20 otherwise.")] = None,
     jobs: Annotated[int, typer.Option(help=JOBS_HELP, min=1)] = 1,
+    dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help=DASK_HELP)] = None,
 ) -> None:
     """Verdict on TRAK scores, their error bars, and the setting to use.
 
     Exit status 0: trust the order of the scores; 3: do not; 2: bad input.
     """
-    from numpy.linalg import LinAlgError
-
     try:
         from trak_theory.auditing.reporting.page import Made
         from trak_theory.auditing.reporting.report import check_writable, write_report
@@ -72,7 +76,7 @@ def audit(
 
         check_writable(out)
         retrained = None if outputs is None else read_retrained(outputs)
-        with gram_workers(jobs):
+        with gram_workers(jobs, dask):
             store = recognise(path, scores=experiment)
             rates = learning_rate if store.learning_rates is None else store.learning_rates
             recipe: TrainingRecipe | float | None = recipe_from(weight_decay, rates, steps, momentum, training_ridge)
@@ -91,7 +95,7 @@ def audit(
         if retrained is not None:
             found = against_retraining(found, retrained)
         paths = write_report(found, out, Made.now(str(path)))
-    except (ImportError, OSError, ValueError, TypeError, MemoryError, OverflowError, LinAlgError) as error:
+    except REFUSED as error:
         message = " ".join(str(error).split()) or type(error).__name__
         typer.echo(f"error: {message}", err=True)
         raise typer.Exit(BAD_INPUT) from error

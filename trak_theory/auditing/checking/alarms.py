@@ -8,15 +8,14 @@ from functools import cached_property
 import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
-from scipy.linalg import eigh
 
 from trak_theory.auditing.checking.score_draws import ScoreDraws
+from trak_theory.auditing.checking.whitened import Whitening, whitening_of
 from trak_theory.laws.conditional_rank_law import spread_triples
 from trak_theory.projection.kernel_law import KernelLaw
 
 DRAWS = 299  # an alarm needs a statistic beyond those of all of them: 1 in 300 healthy scores
 PAIRS = 5_000
-WEAK = 1e-4  # directions with less than this share of the largest variance are taken together
 EQUAL = 1e-6  # in the logarithm: lengths that are alike show no trend
 FLOOR = 1e-6  # share of the energy below which single precision decides
 
@@ -84,49 +83,6 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
-class Whitening:
-    """The normal law of errors with covariance (rr'φR²φ') × (φ*R²φ*) c/J, in its eigenvectors.
-
-    left, right  eigenvectors between points (n, n) and between queries (q, q)
-    variances    (n, q) eigenvalues, those that are not strong set to the smallest strong one
-    strong       (n, q) at least a share of WEAK of the largest
-    mean         (n, q) in the eigenvectors
-    """
-
-    left: Array
-    right: Array
-    variances: Array
-    strong: Array
-    mean: Array
-
-    def rotated(self, scores: Array) -> Array:
-        return self.left.T @ scores @ self.right
-
-    def log_likelihood(self, scores: Array) -> float:
-        """Of T = s(mean + error), maximised over s: with N numbers, N s² + s⟨T, m⟩ − |T|² = 0 in whitened products."""
-        scores = self.rotated(scores)[self.strong]
-        mean, variances = self.mean[self.strong], self.variances[self.strong]
-        energy, cross = np.sum(scores**2 / variances), np.sum(scores * mean / variances)
-        count = variances.size
-        scale = 2 * energy / (cross + np.sqrt(cross**2 + 4 * count * energy))  # the stable form of the positive root
-        error = np.sum((scores / scale - mean) ** 2 / variances)
-        return float(-0.5 * error - count * np.log(scale) - 0.5 * np.sum(np.log(variances)))
-
-
-def whitening_of(draws: ScoreDraws, law: KernelLaw) -> Whitening:
-    """Of the drawn points and queries, for their law or that of another setting."""
-    points, queries = draws.points, draws.queries
-    rows = draws.residual[points, None] * law.rows[points]
-    columns = draws.query_rows * draws.inverse(law)
-    between, left = eigh(rows @ rows.T * law.noise)
-    among, right = eigh(columns @ columns.T)
-    variances = np.outer(between, among)
-    strong = variances > WEAK * variances.max()
-    mean = -draws.residual[points, None] * law.mean[np.ix_(points, queries)]
-    return Whitening(left, right, np.maximum(variances, WEAK * variances.max()), strong, left.T @ mean @ right)
-
-
-@dataclass(frozen=True, eq=False)
 class Yardstick:
     """Statistics of scores T (n, q) against the mean and covariance that the law gives them.
 
@@ -155,6 +111,7 @@ class Yardstick:
             "worst query": _log(energies[1].max()) / 2,
             "worst point": _log(energies[0].max()) / 2,
             **self._joint(given - self.mean),
+            **self._exchanged(given),
             **self._likelihoods(given),
             **self._spectrum(scores),
             "Kendall's τ with the mean": self._kendall(scores),
@@ -170,6 +127,11 @@ class Yardstick:
             "worst direction": _log(float((ratio.sum(1) / np.maximum(strong.sum(1), 1)).max())) / 2,
             "weak directions": _log(FLOOR + squares[~strong].sum() / squares.sum()),
         }
+
+    def _exchanged(self, scores: Array) -> dict[str, float]:
+        """Of the query that another's law fits better, or is the nearest to."""
+        gains = self.whitening.query_gains(scores)
+        return {"exchanged queries": float(gains.max())} if gains.size else {}
 
     def _likelihoods(self, scores: Array) -> dict[str, float]:
         """Of scores without their factor: the settings differ in the number of strong directions."""

@@ -16,6 +16,7 @@ from trak_theory.errors import require
 
 FILES = ("report.html", "audit.json", "error_bars.parquet")
 ARRAYS = ("mean", "sd", "scores")
+ROW_GROUP = 2**20  # rows of the table that are written together
 PACKAGES = ("jinja2", "matplotlib", "pyarrow")
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
@@ -85,12 +86,14 @@ def _write_error_bars(audit: Audit, path: Path) -> None:
     if audit.mean is None or audit.sd is None:
         return
     n, q = audit.mean.shape
-    points, queries = np.divmod(np.arange(n * q), q)
-    columns = {
-        "point": points.astype(np.int32),
-        "query": queries.astype(np.int32),
-        "score": (audit.mean if audit.scores is None else audit.scores).ravel(),
-        "expected": audit.mean.ravel(),
-        "sd": audit.sd.ravel(),
-    }
-    pq.write_table(pa.table(columns), path)
+    scores = audit.mean if audit.scores is None else audit.scores
+    step = max(1, ROW_GROUP // q)
+    names = ("point", "query", "score", "expected", "sd")
+    schema = pa.schema(zip(names, (pa.int32(), pa.int32(), *[pa.float64()] * 3), strict=True))
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, n, step):
+            some = slice(start, start + step)
+            numbers = [array[some].ravel() for array in (scores, audit.mean, audit.sd)]
+            points, queries = np.divmod(np.arange(start * q, start * q + numbers[0].size), q)
+            columns = [points.astype(np.int32), queries.astype(np.int32), *numbers]
+            writer.write_table(pa.table(dict(zip(names, columns, strict=True)), schema))
