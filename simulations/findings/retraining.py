@@ -6,8 +6,9 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from simulations.findings.finding import Finding
-from simulations.findings.measures import Measured, contrast, stratified
+from simulations.findings.measures import Measured, by_replicate, contrast, stratified
 from simulations.studies.retraining.best_answer import AVERAGE, AVERAGED, LINEAR, NETWORK, STARTED, SUM
+from simulations.studies.retraining.sketched_restored import BLOCK, TRAK, directions
 
 RECIPE = ["recipe", "fraction", "n"]
 NETWORKS = "networks"
@@ -72,6 +73,23 @@ def _answer_gain(better: tuple[str, int], worse: tuple[str, int]):
 def _best_answer(rows: pd.DataFrame) -> Measured:
     best = rows[(rows["answer"] == STARTED) & (rows["m"] == AVERAGED)]
     return stratified(best.set_index(["recipe", "n", "replicate"])["lds"], ["recipe", "n"], NETWORKS)
+
+
+def _sketched_gain(better: tuple[str, int, float], worse: tuple[str, int, float]):
+    """LDS of one (answer, k, sketches) minus that of another; k = 0: no sketch."""
+
+    def measure(rows: pd.DataFrame) -> Measured:
+        rows = rows[rows["kind"] != "normal"]
+        columns = zip(rows["answer"], rows["k"], rows["sketches"].fillna(0.0), strict=True)
+        named = rows.assign(named=[f"{answer} {k} {sketches:g}" for answer, k, sketches in columns])
+        first, second = (f"{answer} {k} {sketches:g}" for answer, k, sketches in (better, worse))
+        return contrast(named, "named", first, second, "lds", ["recipe", "n"], NETWORKS)
+
+    return measure
+
+
+def _covered(rows: pd.DataFrame) -> Measured:
+    return by_replicate(rows[rows["covered"].notna()], "covered", ["recipe", "n"], NETWORKS)
 
 
 def _smooth_at_one_per_cent(rows: pd.DataFrame) -> Measured:
@@ -230,9 +248,58 @@ BEST_ANSWER = (
     ),
 )
 
+TWO = directions(2)
+
+# Set before any cell was run, with one scratch network of the quick size in view.
+SKETCHED_RESTORED = (
+    Finding(
+        "sketched_restored",
+        "LDS of the whole softmax block above that of two curvature directions a sample",
+        "ours",
+        "≤",
+        0.02,
+        _sketched_gain((BLOCK, 0, 0), (TWO, 0, 0)),
+    ),
+    Finding(
+        "sketched_restored",
+        "LDS of two directions above that of one",
+        "ours",
+        "≥",
+        0.01,
+        _sketched_gain((TWO, 0, 0), (directions(1), 0, 0)),
+    ),
+    Finding(
+        "sketched_restored",
+        "LDS of two directions sketched to k = 512 above that of TRAK at the same k with the ridge of the rule",
+        "ours",
+        "≥",
+        0.05,
+        _sketched_gain((TWO, 512, 1), (TRAK, 512, 0)),
+    ),
+    Finding(
+        "sketched_restored",
+        "LDS that the mean of two sketches to k = 512 has above one",
+        "ours",
+        "≥",
+        0.01,
+        _sketched_gain((TWO, 512, 2), (TWO, 512, 1)),
+    ),
+    Finding(
+        "sketched_restored",
+        "share of scores within 1.96 sd of the unsketched ones, {kind} sketch",
+        "ours",
+        "=",
+        0.95,
+        _covered,
+        tolerance=0.01,
+        by=("kind",),
+    ),
+)
+
 FINDINGS = (
     *SHARE_REMOVED,
     *BEST_ANSWER,
+    *SKETCHED_RESTORED,
     Finding(
         "lds_ladder",
         "LDS of the block twin above that of the best sum over points, half subsets",

@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 from trak_theory.numerics.gram import blocked_gram, over_blocks, weighted_sum
 from trak_theory.numerics.rows import Rows, rows_of
 from trak_theory.numerics.whitening import EPS
+from trak_theory.projection.sketched_spectrum import SketchedSpectrum
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +66,22 @@ class ProjectedKernel:
     def inverse(self) -> Array:
         return 1.0 / (self.eigen[0] + self.ridge)
 
-    @cached_property
+    @property
+    def _spectrum(self) -> SketchedSpectrum:
+        return SketchedSpectrum(self.eigen[0], self.ridge)
+
+    @property
     def implicit_ridge(self) -> float:
-        return float(self.k / self.inverse.sum())
+        return self._spectrum.implicit_ridge
 
-    @cached_property
+    @property
     def effective_dimension(self) -> float:
-        return float(self.k - self.ridge * self.inverse.sum())
+        return self._spectrum.effective_dimension
 
-    @cached_property
+    @property
     def residual_degrees_of_freedom(self) -> float:
         """k − df₂."""
-        return float(self.inverse.sum() ** 2 / np.sum(self.inverse**2))
+        return self._spectrum.residual_degrees_of_freedom
 
     @cached_property
     def rotated_queries(self) -> Array:

@@ -14,6 +14,7 @@ from trak_theory.torch_bridge.preflight_checks import preflight
 from trak_theory.torch_bridge.recording.loop import record_training
 from trak_theory.torch_bridge.recording.recorder import TrajectoryRecorder
 from trak_theory.torch_bridge.restoring.assembly import Restored
+from trak_theory.torch_bridge.restoring.coordinates import training_coordinates
 from trak_theory.torch_bridge.restoring.influence import restored
 from trak_theory.torch_bridge.restoring.output_losses import NextTokenLoss, SmallLoss, SoftmaxLoss
 from trak_theory.torch_bridge.selection import BatchSelector
@@ -42,6 +43,7 @@ __all__ = [
     "restored",
     "softmax_block",
     "token_counts",
+    "training_coordinates",
 ]
 
 
