@@ -18,7 +18,7 @@ from simulations.engine.reading import ResultsError, Rules, reading
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-HELPERS = ("__main__", "drawing", "rivals")
+HELPERS = ("__main__", "drawing", "rivals", "rivals_cost")
 
 
 @cache

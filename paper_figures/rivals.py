@@ -1,6 +1,7 @@
 """This project beside released packages: LDS on networks, and Spearman on trajectories.
 
-`python -m paper_figures.rivals FOLDER` draws it from the tables that `python -m simulations.benchmarks rivals` wrote.
+`python -m paper_figures.rivals FOLDER` draws it, and `rivals_cost`, from the tables that
+`python -m simulations.benchmarks rivals` wrote.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pandas as pd
 import typer
 from matplotlib.figure import Figure
 
+from paper_figures import rivals_cost
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, style
 
 OWN, OTHER = COLOURS[0], COLOURS[1]
@@ -71,9 +73,9 @@ def _rows(axis: Any, frame: pd.DataFrame, group: str, value: str, label: str) ->
 
 
 def main(folder: Annotated[Path, typer.Argument(help="Tables of the benchmark.")] = Path("results/rivals")) -> None:
-    """Draw FOLDER/rivals.pdf and .png."""
+    """Draw FOLDER/rivals and FOLDER/rivals_cost, .pdf and .png."""
     try:
-        paths = draw(folder)
+        paths = [*draw(folder), *rivals_cost.draw(folder)]
     except FileNotFoundError as error:
         typer.echo(f"{error.filename} is not there: run python -m simulations.benchmarks rivals first", err=True)
         raise typer.Exit(1) from None

@@ -12,10 +12,11 @@ import pytest
 from support import digits_features
 from typer.testing import CliRunner
 
+from paper_figures import rivals_cost
 from paper_figures.rivals import draw
 from simulations.benchmarks.__main__ import app
-from simulations.benchmarks.rivals import advice, exchange, networks
-from simulations.benchmarks.rivals.cases import arrays_of
+from simulations.benchmarks.rivals import advice, command, exchange, networks
+from simulations.benchmarks.rivals.cases import Case, arrays_of
 from simulations.benchmarks.rivals.environments import RECORD, Rival, prepare
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
 from simulations.benchmarks.rivals.released import Scored, Subject
@@ -29,7 +30,7 @@ from simulations.workloads.training_runs import setting
 from trak_theory import GLM, influence, leave_one_out, newton, project, trak
 from trak_theory.attribution import trak_kernel
 from trak_theory.auditing.audit import audit
-from trak_theory.retraining import block_twin
+from trak_theory.retraining import block_twin, compare
 from trak_theory.trajectory import AdamW, attribute
 
 HERE = Path(sys.executable)
@@ -165,6 +166,40 @@ def test_methods_and_networks_are_chosen_by_name():
     assert "no network" in answer.output
 
 
+def test_paired_differences_are_of_this_project_s_methods_each_less_the_next(monkeypatch, tmp_path, capsys):
+    """Scores, outputs and a package's scores: the first two are compared, as `compare` does for their sums."""
+    rng = np.random.default_rng(4)
+    scores, noise = rng.standard_normal((2, 30, 6))
+    subsets = rng.permuted(np.tile(np.arange(30), (40, 1)), axis=1)[:, :15]
+    truth = scores[subsets].sum(1) + rng.standard_normal((40, 6))
+    answers = {"outputs": scores[subsets].sum(1), "block": scores + noise, "theirs": -scores}
+    methods = [networks._ours(name, "s", name, predicts=name == "outputs") for name in ("outputs", "block")]
+    methods.append(networks.Method("theirs", "s", "traker", "traker", {"method": "theirs"}))
+
+    def answer(method, *_):
+        name = method.options["method"]
+        return Answer({"outputs" if method.predicts else "scores": answers[name]}, [1.0], 0.0, {})
+
+    monkeypatch.setattr(networks, "METHODS", methods)
+    monkeypatch.setattr(networks, "_answer", answer)
+    monkeypatch.setattr(networks, "CASES", {"a": lambda *_: Case({}, "", {}, subsets, truth)})
+    rows = networks.measure({}, tmp_path, seed=0, repeats=1)
+    assert [row["LDS"] > 0 for row in rows] == [True, True, False]
+    expected = compare(scores, scores + noise, subsets, truth).mean
+    assert rows[0]["LDS"] - rows[1]["LDS"] == pytest.approx(expected.value)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"| a | outputs, s | block, s | {expected.value:.4g} | {expected.se:.4g} |"
+
+
+def test_rows_of_an_earlier_table_stay_unless_measured_again(tmp_path):
+    rows = pd.DataFrame({"network": "a", "method": ["one", "two"], "setting": "s", "LDS": [0.1, 0.2]})
+    path = tmp_path / "network.csv"
+    assert command._beside(rows, path) is rows
+    rows.to_csv(path, index=False)
+    again = pd.DataFrame({"network": "a", "method": ["two", "two"], "setting": ["s", "t"], "LDS": [0.3, 0.4]})
+    assert command._beside(again, path)["LDS"].tolist() == [0.3, 0.4, 0.1]
+
+
 def test_streamed_trak_is_trak_of_its_projection(model):
     k, batch = 60, 25
     settings = {"method": "trak", "recipe": "full batch, momentum", "k": k, "seed": 3, "batch": batch}
@@ -219,6 +254,35 @@ def test_figure_from_tables(tmp_path):
     plotted = pd.read_csv(tmp_path / "rivals.csv")
     assert plotted["LDS"].dropna().tolist() == [0.8]
     assert plotted["Spearman"].dropna().tolist() == [0.9, 0.8]
+
+
+def test_pareto_front_is_what_nothing_cheaper_equals():
+    rng = np.random.default_rng(2)
+    cost, score = rng.integers(0, 12, (2, 60)).astype(float)
+    x, y = rivals_cost.front(cost, score)
+    beaten = {
+        (c, s)
+        for c, s in zip(cost, score, strict=True)
+        if any(a <= c and b >= s and (a, b) != (c, s) for a, b in zip(cost, score, strict=True))
+    }
+    assert list(zip(x, y, strict=True)) == sorted(set(zip(cost, score, strict=True)) - beaten)
+
+
+def test_figure_of_costs_leaves_out_what_has_none(tmp_path):
+    network = pd.DataFrame(
+        {
+            "network": ["a", "a", "b", "b"],
+            "method": ["mine (ours)", "theirs", "theirs", "retraining"],
+            "setting": "s",
+            "LDS": [0.8, 0.5, 0.6, 0.9],
+            "s.e.": 0.01,
+            "CPU s": [3.0, 1.0, 2.0, np.nan],
+            "MiB": [30.0, 10.0, 20.0, np.nan],
+        }
+    )
+    network.to_csv(tmp_path / "network.csv", index=False)
+    assert rivals_cost.draw(tmp_path)[0] == tmp_path / "rivals_cost.pdf"
+    assert pd.read_csv(tmp_path / "rivals_cost.csv")["LDS"].tolist() == [0.8, 0.5, 0.6]
 
 
 def test_tables_show_what_is_missing():

@@ -59,7 +59,8 @@ def main(
     """This project beside traker, dattri, kronfluence, statsmodels, pyinfluence, dattri-llm and bergson.
 
     Each rival runs in a virtual environment of its own with pinned versions, made on first use; one that does not
-    install or run is reported in its row. Exit status 1 where a gate of the audit fails.
+    install or run is reported in its row. With --methods or --on, rows of an earlier table in OUT that are not measured
+    again stay in it. Exit status 1 where a gate of the audit fails.
     """
     chosen = parts or list(Part)
     if Part.NETWORK in chosen and find_spec("torch") is None:
@@ -79,12 +80,22 @@ def main(
             rows = _measured(
                 part, found, out, seed=seed, repeats=repeats, replicates=replicates, methods=methods, on=on or []
             )
-            pd.DataFrame(rows).to_csv(out / f"{part}.csv", index=False)
+            measured = pd.DataFrame(rows)
+            if part is Part.NETWORK and (methods or on):
+                measured = _beside(measured, out / f"{part}.csv")
+            measured.to_csv(out / f"{part}.csv", index=False)
             failures += trak_audit.failed_gates(rows) if part is Part.AUDIT else []
-    typer.echo(f"\ntables in {out}; the figure: python -m paper_figures.rivals {out}")
+    typer.echo(f"\ntables in {out}; the figures: python -m paper_figures.rivals {out}")
     for failure in failures:
         typer.echo(f"gate: {failure}", err=True)
     raise typer.Exit(int(bool(failures)))
+
+
+def _beside(measured: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The rows measured, then those of an earlier table for the networks and methods that were not asked this time."""
+    if not path.exists():
+        return measured
+    return pd.concat([measured, pd.read_csv(path)]).drop_duplicates(["network", "method", "setting"])
 
 
 def _asked(part: Part, methods: str) -> set[str]:

@@ -15,13 +15,14 @@ from numpy import ndarray as Array
 from simulations.benchmarks.rivals.cases import CASES, CNN_QUERIES, CNN_STEPS, QUERIES, SUBSETS, Case, N
 from simulations.benchmarks.rivals.environments import Environments
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
-from simulations.benchmarks.rivals.tables import Row, header, line
-from simulations.workloads.digits_mlp import datamodel_scores
+from simulations.benchmarks.rivals.paired import differences
+from simulations.benchmarks.rivals.tables import Row, header, line, table
 from trak_theory.numerics.estimate import mean
 from trak_theory.retraining import fidelity
 
 BATCH = 100
 COLUMNS = ["network", "method", "setting", "LDS", "s.e.", "CPU s", "MiB", "reason"]
+PAIRED = ["network", "LDS of", "less that of", "difference", "s.e."]
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Method:
     predicts: bool = False  # outputs after training on each subset, not scores to be summed
 
 
-def _ours(name: str, setting: str, method: str, timed: bool = False, **options: Any) -> Method:
-    return Method(name, setting, None, "", {"method": method, **options}, timed)
+def _ours(name: str, setting: str, method: str, timed: bool = False, predicts: bool = False, **options: Any) -> Method:
+    return Method(name, setting, None, "", {"method": method, **options}, timed, predicts)
 
 
 def _traker(setting: str, k: int, half: bool, timed: bool = False) -> Method:
@@ -56,7 +57,7 @@ def _kronfluence(setting: str, damping: float | None) -> Method:
 
 
 METHODS = (
-    Method("twin refitted, softmax block (ours)", "rank 1500", None, "", {"method": "twin", "k": 1500}, predicts=True),
+    _ours("twin refitted, softmax block (ours)", "rank 1500", "twin", predicts=True, k=1500),
     _ours("restored influence, softmax block (ours)", "ridge from the recipe", "block"),
     _ours("restored influence (ours)", "ridge from the recipe", "restored"),
     _ours("TRAK (ours)", "k = 512, ridge from the recipe", "trak at the rule", k=512, seed=0),
@@ -88,6 +89,8 @@ def measure(
 ) -> list[Row]:
     """Print the LDS of every method on every network; the rows. Timed methods run `repeats` + 1 times.
 
+    Then the paired differences of this project's methods, each less the next.
+
     methods: only those whose name contains it; on: only these networks, if any are named. Retrained
     convolutional networks are kept in `folder`.
     """
@@ -99,37 +102,51 @@ def measure(
     )
     typer.echo(header(COLUMNS))
     rows: list[Row] = []
+    paired: list[Row] = []
     generators = np.random.default_rng(seed).spawn(len(CASES))
     for place, (name, rng) in enumerate(zip(CASES, generators, strict=True)):
         if on and name not in on:
             continue
-        for row in _on_network(CASES[name](folder, rng), named(methods), environments, 0 if place else repeats):
+        case, predictions = CASES[name](folder, rng), dict[str, Array]()
+        for row, predicted in _on_network(case, named(methods), environments, 0 if place else repeats):
             rows.append({"network": name, **row})
             typer.echo(line(rows[-1], COLUMNS))
+            if predicted is not None:
+                predictions[f"{row['method']}, {row['setting']}".replace(" (ours)", "")] = predicted
+        paired += [{"network": name, **row} for row in differences(predictions, case.outputs)]
+    if paired:
+        typer.echo("\npaired differences of LDS, ± s.e. over subsets and queries\n")
+        typer.echo(table(paired, PAIRED))
     return rows
 
 
-def _on_network(case: Case, methods: list[Method], environments: Environments, repeats: int) -> Iterator[Row]:
+def _on_network(
+    case: Case, methods: list[Method], environments: Environments, repeats: int
+) -> Iterator[tuple[Row, Array | None]]:
+    """The row of each method, and what this project's predict for the subsets (B, q)."""
     if case.again is not None:
         agreement = mean(fidelity(case.again, case.outputs).per_query)
-        yield {"method": "retraining", "setting": "another batch order", "LDS": agreement.value, "s.e.": agreement.se}
+        row: Row = {"method": "retraining", "setting": "another batch order"}
+        yield {**row, "LDS": agreement.value, "s.e.": agreement.se}, None
     for method in methods:
         answer = _answer(method, environments, case, repeats if method.timed else 0)
-        row: Row = {"method": method.name, "setting": method.setting}
+        row = {"method": method.name, "setting": method.setting}
         if isinstance(answer, Failure):
-            yield {**row, "reason": answer.reason}
+            yield {**row, "reason": answer.reason}, None
             continue
-        lds = mean(_per_query(answer.arrays, case))
+        predicted = _predicted(answer.arrays, case.subsets)
+        if not np.isfinite(predicted).all():
+            yield {**row, "reason": "its scores are not all finite"}, None
+            continue
+        lds = mean(fidelity(predicted, case.outputs).per_query)
         measured = {"LDS": lds.value, "s.e.": lds.se}
         cost = {"CPU s": answer.timing.median, "MiB": answer.memory / 2**20, "timed": method.timed and repeats > 0}
-        yield {**row, **measured, **cost, "versions": answer.named_versions}
+        yield {**row, **measured, **cost, "versions": answer.named_versions}, None if method.environment else predicted
 
 
-def _per_query(found: dict[str, Array], case: Case) -> Array:
-    """Spearman with the retrained outputs (q,), of predicted outputs or of summed scores."""
-    if "outputs" in found:
-        return fidelity(found["outputs"], case.outputs).per_query
-    return datamodel_scores(found["scores"], case.subsets, case.outputs)
+def _predicted(found: dict[str, Array], subsets: Array) -> Array:
+    """What a method predicts for each subset (B, q): its outputs, or the sums of its scores."""
+    return found["outputs"] if "outputs" in found else found["scores"][subsets].sum(1)
 
 
 def _answer(method: Method, environments: Environments, case: Case, repeats: int) -> Answer | Failure:
