@@ -147,6 +147,16 @@ def test_the_mean_over_sketches_is_the_unsketched_kernel_and_error_bars_cover(fr
     assert np.linalg.norm(total - exact) < 0.25 * np.linalg.norm(exact)
 
 
+def test_the_ridge_of_the_rule_is_read_off_the_sketch():
+    whole = ask(k=None, fraction=0.4, recipe=2.0)
+    found = [
+        ask(k=60, kind="normal", ensemble=8, fraction=0.4, recipe=2.0).ridge,
+        ask(k=90, fraction=0.4, recipe=2.0).ridge,
+    ]
+    np.testing.assert_allclose(found, whole.ridge, rtol=0.03)
+    assert whole.ridge > 2.2
+
+
 def test_a_killed_pass_goes_on_where_it_was_and_shards_do_not_matter(tmp_path):
     whole = ask(folder=tmp_path, shard_rows=16, fraction=0.5)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
