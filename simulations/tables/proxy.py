@@ -12,7 +12,7 @@ import pandas as pd
 
 from simulations.findings.finding import Finding
 from simulations.findings.ledger import judged_lines
-from simulations.findings.measures import Measured, contrast, share
+from simulations.findings.measures import Measured, contrast, sample, share
 from simulations.findings.trajectory import FINDINGS, VERDICTS, Trial, coverage, judged, verdict_trials
 from simulations.studies.trajectory.proxy import ESTIMATORS
 
@@ -47,6 +47,8 @@ def tables(rows: pd.DataFrame) -> str:
         parts += _section(audit, list(AUDITED), runs, lambda own: _trials(own, "audited_label", AUDITED))
         heads = [head for bound in BOUNDS.values() for head in (bound, ".90 ± .03")]
         parts += _section(f"90 % bound, {name}", heads, runs, _coverages)
+        parts += _lengths(name, runs)
+    parts += _misplaced(pd.concat(list(groups.values())))
     adamw = rows[rows["optimizer"] == "adamw"]
     for name, runs in groups.items():
         own = adamw[adamw["family"].isin(runs["family"])]
@@ -84,6 +86,33 @@ def _coverage(runs: pd.DataFrame, column: str) -> tuple[str, str]:
     return _number(entry.found), entry.verdict
 
 
+def _lengths(name: str, runs: pd.DataFrame) -> list[str]:
+    """The free verdict and bound by optimiser and number of steps."""
+    kinds: dict[str, Trial] = {head: FREE[head] for head in ("trust that is deserved", "too optimistic")}
+    lines = [
+        _line(
+            f"{optimizer}, {steps}",
+            [str(len(own)), *_trials(own, "free_label", kinds), _number(sample(own["coverage"], VERDICTS))],
+        )
+        for (optimizer, steps), own in runs.groupby(["optimizer", "steps"])
+    ]
+    heads = ["runs", *kinds, BOUNDS["coverage"]]
+    return [*_heading(f"Free verdict and bound by length, {name}", heads, "optimiser, steps"), *lines]
+
+
+def _misplaced(runs: pd.DataFrame) -> list[str]:
+    """The runs that were called trust, for free or after an audit, and do not deserve it."""
+    said = (runs[["free_label", "audited_label"]] == "trust").any(axis=1)
+    wrong = runs[said & (runs["true_label"] != "trust")]
+    heads = ["optimizer", "learning_rate", "steps", "batch", "free_label", "audited_label", "true_label"]
+    numbers = ["defect", "spearman", "relative_error", "audited_rank", "audited_error", "coverage"]
+    lines = [
+        _line(run["family"], [*(str(run[head]) for head in heads), *(f"{run[number]:.2f}" for number in numbers)])
+        for _, run in wrong.iterrows()
+    ]
+    return [*_heading("Runs called trust that do not deserve it, all families", [*heads, *numbers]), *lines]
+
+
 def _estimators(rows: pd.DataFrame) -> list[str]:
     runs = rows.set_index([*RUN, "estimator"])[["spearman", "relative_error"]].unstack()
     rank, error = (runs[value][list(ESTIMATORS)] for value in ("spearman", "relative_error"))
@@ -105,8 +134,8 @@ def _lines(rows: pd.DataFrame, cells: Cells) -> Iterator[str]:
     return (_line(str(name), cells(own)) for name, own in rows.groupby("family", sort=False))
 
 
-def _heading(title: str, heads: list[str]) -> list[str]:
-    return ["", f"### {title}", "", _line("family", heads), "|---" * (len(heads) + 1) + "|"]
+def _heading(title: str, heads: list[str], of: str = "family") -> list[str]:
+    return ["", f"### {title}", "", _line(of, heads), "|---" * (len(heads) + 1) + "|"]
 
 
 def _line(name: str, cells: list[str]) -> str:

@@ -95,6 +95,7 @@ def made_up_rows():
     rows = []
     for place, (family, free, audited, true, covered, calibrated) in enumerate(JUDGED):
         own = {"family": family, "optimizer": "adamw", "learning_rate": 1e-3, "replicate": place, "audit": 16}
+        own |= {"steps": 20 * (1 + place % 2), "batch": 5, "defect": 0.1, "audited_rank": 0.5, "audited_error": 0.5}
         own |= {"left_out": family != "digits", "proxy_spearman": 0.9, "within_two": 0.9}
         for estimator, (*spearman, error) in QUALITY.items():
             rows.append(own | {"estimator": estimator, "spearman": spearman[place % 2], "relative_error": error})
@@ -128,6 +129,12 @@ def test_the_table_of_verdicts_counts_what_was_said_against_what_was_deserved():
     bound = line("90 % bound, families never calibrated on", "wine_relu")
     assert bound[1:3] == [f"0.700 ({0.7 - half:.3f} to {0.7 + half:.3f})", "FAILS"]
     assert bound[3:] == ["0.900 (0.900 to 0.900)", "holds"]
+
+    short = line("Free verdict and bound by length, families never calibrated on", "adamw, 20")
+    assert [cell.split(":")[0] for cell in short[:3]] == ["3", "1 of 1", "1 of 3"]
+    assert short[3].startswith("0.800 (")
+    wrong = [line for line in sections["Runs called trust that do not deserve it, all families"] if "adamw" in line]
+    assert [line.split(" | ")[0].strip("| ") for line in wrong] == ["wine_relu", "wine", "digits"]
 
     best = line("first-order / two-step / frozen-push, AdamW, families never calibrated on", "wine")
     assert best[1] == "0.600 / 0.800 / 0.850"
