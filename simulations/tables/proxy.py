@@ -22,9 +22,10 @@ FREE: dict[str, Trial] = {
     "abstains": "abstaining",
     "right": "right",
 }
+DESERVED = "trust / ranks only / do not trust"
 AUDITED: dict[str, Trial] = {name: kind for name, kind in FREE.items() if kind != "abstaining"}
 BOUNDS = {"coverage": "free bound covers", "calibrated_coverage": "calibrated on nine retrainings"}
-RUN = ["learning_rate", "replicate"]
+RUN = ["family", "learning_rate", "replicate"]
 QUALITIES = [
     "mean Spearman",
     "frozen-push − two-step",
@@ -42,7 +43,7 @@ def tables(rows: pd.DataFrame) -> str:
     groups = {"families never calibrated on": judged(rows), "calibrated families": judged(rows, left_out=False)}
     parts = [f"### Promises, {len(judged(rows))} runs of families never calibrated on", "", *judged_lines(promises)]
     for name, runs in groups.items():
-        parts += _section(f"Free verdict, {name}", list(FREE), runs, lambda own: _trials(own, "free_label", FREE))
+        parts += _section(f"Free verdict, {name}", [f"deserve {DESERVED}", *FREE], runs, _free)
         audit = f"Verdict with {rows['audit'].iloc[0]} retrainings, {name}"
         parts += _section(audit, list(AUDITED), runs, lambda own: _trials(own, "audited_label", AUDITED))
         heads = [head for bound in BOUNDS.values() for head in (bound, ".90 ± .03")]
@@ -55,6 +56,7 @@ def tables(rows: pd.DataFrame) -> str:
         parts += [
             *_heading(f"{' / '.join(ESTIMATORS)}, AdamW, {name}", ["runs", *QUALITIES]),
             *_lines(own, _estimators),
+            _line("**all**", _estimators(own)),
         ]
     return "\n".join(parts)
 
@@ -65,6 +67,11 @@ def _section(title: str, heads: list[str], runs: pd.DataFrame, cells: Cells) -> 
     wholes = {"**all**": runs, "**ReLU, leaky ReLU**": runs[kinked], "**all others**": runs[~kinked]}
     totals = [_line(name, [str(len(own)), *cells(own)]) for name, own in wholes.items() if len(own)]
     return [*_heading(title, ["runs", *heads]), *_lines(runs, lambda own: [str(len(own)), *cells(own)]), *totals]
+
+
+def _free(runs: pd.DataFrame) -> list[str]:
+    counts = " / ".join(str((runs["true_label"] == label).sum()) for label in DESERVED.split(" / "))
+    return [counts, *_trials(runs, "free_label", FREE)]
 
 
 def _trials(runs: pd.DataFrame, column: str, kinds: dict[str, Trial]) -> list[str]:
@@ -117,7 +124,7 @@ def _estimators(rows: pd.DataFrame) -> list[str]:
     runs = rows.set_index([*RUN, "estimator"])[["spearman", "relative_error"]].unstack()
     rank, error = (runs[value][list(ESTIMATORS)] for value in ("spearman", "relative_error"))
     *others, frozen = ESTIMATORS
-    gain = contrast(rows, "estimator", frozen, "two-step", "spearman", ["learning_rate"], VERDICTS)
+    gain = contrast(rows, "estimator", frozen, "two-step", "spearman", ["family", "learning_rate"], VERDICTS)
     lost = (rank[others].max(axis=1) - rank[frozen]).max()
     return [
         str(len(runs)),

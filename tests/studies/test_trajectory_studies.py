@@ -113,17 +113,17 @@ def test_the_table_of_verdicts_counts_what_was_said_against_what_was_deserved():
         return found.strip("| ").split(" | ")[1:]
 
     free = line("Free verdict, families never calibrated on", "wine_relu")
-    assert free[:2] == ["4", "1 of 2: 0.500 (0.013 to 0.987)"]
-    assert [cell.split(":")[0] for cell in free[2:]] == ["2 of 4", "1 of 4", "1 of 4"]  # optimistic, abstains, right
-    assert line("Free verdict, families never calibrated on", "wine")[1] == "none"
+    assert free[:3] == ["4", "2 / 1 / 1", "1 of 2: 0.500 (0.013 to 0.987)"]
+    assert [cell.split(":")[0] for cell in free[3:]] == ["2 of 4", "1 of 4", "1 of 4"]  # optimistic, abstains, right
+    assert line("Free verdict, families never calibrated on", "wine")[2] == "none"
     assert line("Free verdict, families never calibrated on", "**ReLU, leaky ReLU**") == free
     whole = line("Free verdict, families never calibrated on", "**all**")
-    assert [cell.split(":")[0] for cell in whole] == ["6", "1 of 2", "2 of 6", "1 of 6", "3 of 6"]
+    assert [cell.split(":")[0] for cell in whole] == ["6", "2 / 2 / 2", "1 of 2", "2 of 6", "1 of 6", "3 of 6"]
 
     audited = "Verdict with 16 retrainings, families never calibrated on"
     assert [cell.split(":")[0] for cell in line(audited, "wine_relu")] == ["4", "1 of 1", "1 of 4", "2 of 4"]
     assert line("Verdict with 16 retrainings, calibrated families", "digits")[1].startswith("1 of 2:")
-    assert line("Free verdict, calibrated families", "**all others**")[2].startswith("1 of 2:")
+    assert line("Free verdict, calibrated families", "**all others**")[3].startswith("1 of 2:")
 
     half = 3.18245 * np.std([0.8, 0.6, 0.7, 0.7], ddof=1) / 2  # Student's quantile with three degrees of freedom
     bound = line("90 % bound, families never calibrated on", "wine_relu")
