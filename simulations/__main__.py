@@ -1,4 +1,4 @@
-"""Command line of the studies: python -m simulations list | run | status | claims | unpack."""
+"""Command line of the studies: python -m simulations list | run | status | claims | table | unpack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from simulations.engine.evidence import QUICK, pack, unpack
 from simulations.engine.progress import duration_text
-from simulations.engine.reading import ResultsError
+from simulations.engine.reading import ResultsError, reading
 from simulations.engine.runner import Outcome, run
 from simulations.engine.source import OtherCodeError, code_of
 from simulations.engine.store import STATES, Store
@@ -155,6 +155,34 @@ def claims(
         except MarksError as error:
             raise typer.BadParameter(str(error), param_hint="--update") from error
     raise typer.Exit(int(bool(judged.missing) or not all(entry.holds for entry in entries)))
+
+
+@app.command()
+def table(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A study that has tables.")],
+    size: Annotated[Size, typer.Option(help="Which grid of cells.")] = Size.full,
+    seed: SeedOption = 0,
+    out: OutOption = Path("results"),
+    keep_stale: KeepStaleOption = False,
+) -> None:
+    """Print the tables of a study's stored rows as Markdown. The exit status is 1 when cells are missing or stale."""
+    from simulations.tables import tabled_studies, tables
+
+    if name not in tabled_studies():
+        raise typer.BadParameter(f"{name!r} has no tables: choose from {tabled_studies()}", param_hint="NAME")
+    study, store = find_study(name), Store(out)
+    if missing := sum(not store.path(cell).exists() for cell in study.cells(size.value, seed)):
+        typer.echo(f"{name}: {missing} cells are missing in {out}; run them with --size {size.value}", err=True)
+        raise typer.Exit(1)
+    try:
+        with reading([seed], keep_stale=keep_stale) as rules:
+            rows = store.load(study, size.value)
+    except ResultsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    typer.echo(tables(name, rows))
+    for what in rules.stale.values():
+        typer.echo(f"\nStale: {what}.")
 
 
 @app.command("unpack")

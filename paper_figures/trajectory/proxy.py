@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
+from simulations.findings.trajectory import Trial, verdict_trials
 from simulations.studies.trajectory.proxy import CALIBRATION, label_by_length
 from trak_theory.trajectory.verdicts import THRESHOLDS
 
@@ -19,6 +20,12 @@ BOUND = "frozen-push"
 TRUE = ("trust", "ranks only", "do not trust")
 SAID = (*TRUE, "retrain a few to tell")
 SHORT = ("trust", "ranks", "no", "retrain")
+TRIALS: dict[str, Trial] = {
+    "right": "right",
+    "abstaining": "abstaining",
+    "too optimistic": "optimistic",
+    "precision of trust": "precision",
+}
 VERDICTS = {"free_label": "verdict, free", "audited_label": "verdict, audited"}
 
 
@@ -54,14 +61,9 @@ def quality(own: pd.DataFrame, name: str) -> pd.DataFrame:
     right, abstaining, too optimistic; precision: of the runs called trust, the share that deserves it; coverage of the
     free bound and of the calibrated one.
     """
-    true = own["true_label"].map(TRUE.index)
     measures = {"coverage": own["coverage"], "calibrated coverage": own["calibrated_coverage"]}
-    for column, kind in (("free_label", "free"), ("audited_label", "audited")):
-        said = own[column].map(SAID.index)
-        measures[f"{kind} right"] = said == true
-        measures[f"{kind} abstaining"] = said == len(TRUE)
-        measures[f"{kind} too optimistic"] = said < true
-        measures[f"{kind} precision of trust"] = true[said == 0] == 0
+    for column, said in (("free_label", "free"), ("audited_label", "audited")):
+        measures |= {f"{said} {name}": verdict_trials(own, column, kind) for name, kind in TRIALS.items()}
     rows = [
         {"panel": "quality", "family": name, "left_out": bool(own["left_out"].iloc[0]), "measure": measure}
         | {"mean": values.mean(), "se": values.astype(float).std() / np.sqrt(max(1, len(values))), "runs": len(values)}

@@ -54,7 +54,7 @@ def findings_table(ledger: Ledger) -> str:
 def _unsettled(ledger: Ledger) -> list[str]:
     """Failures and what is unclear, with the reason where one is known; what was not measured, and what is stale."""
     lines = ["### What does not hold, or is not settled", ""]
-    lines += _table([entry for entry in ledger.judged if entry.verdict != "holds"], with_study=True)
+    lines += judged_lines([entry for entry in ledger.judged if entry.verdict != "holds"], with_study=True)
     notes = dict.fromkeys(
         f"*{entry.finding.study}, {entry.statement}*: {entry.finding.discussion}"
         for entry in ledger.judged
@@ -71,11 +71,12 @@ def _sections(ledger: Ledger) -> list[str]:
     parts = []
     for name, group in groupby(ledger.judged, lambda entry: entry.finding.study):
         about = f"{find_study(name).summary} `python -m simulations run {name}`"
-        parts += [f"### {name}", "", about, "", *_table(list(group)), ""]
+        parts += [f"### {name}", "", about, "", *judged_lines(list(group)), ""]
     return parts
 
 
-def _table(entries: list[Judged], with_study: bool = False) -> list[str]:
+def judged_lines(entries: list[Judged], with_study: bool = False) -> list[str]:
+    """A Markdown table, one line a claim."""
     headings = (("study",) if with_study else ()) + HEADINGS
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     return lines + [_line(entry, entry.finding.study if with_study else "") for entry in entries]
