@@ -49,7 +49,10 @@ def _exponent(regime: str, gap: str, column: str = "slope"):
 
 
 PUBLISHED = "arXiv 2512.12572"  # read in abstract and second hand
-NOT_REACHED = "Sizes of this study are far from the limit, and the published bound hides logarithms. At full size, twenty problems: "
+NOT_REACHED = (
+    "Sizes of this study are far from the limit, and the published bound hides logarithms. "
+    "At full size, twenty problems: "
+)
 
 
 FINDINGS = (
