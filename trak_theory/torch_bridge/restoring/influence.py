@@ -74,7 +74,14 @@ def restored(
 
     Memory: J(k² + (n(1 + m) + q)k) numbers and one block of gradients. Cost: a forward and 1 + m backward passes a
     sample, n m k² flops, and the eigenvalues of one k × k matrix a sketch. The sketch costs p additions a gradient.
-    Source: ours; the laws of `projection_law` and `subset_ridge`.
+    Raises ValueError where no sample has a finite gradient, or a folder holds another pass. Source: ours; the laws of
+    `projection_law` and `subset_ridge`.
+
+    >>> inputs, labels = torch.randn(60, 5, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+    >>> model = nn.Linear(5, 3)
+    >>> found = restored(model, (inputs, labels), (inputs[:2], labels[:2]), 1.0, k=12, rng=default_rng(0))
+    >>> found.scores.shape, found.sd.shape
+    ((60, 2), (60, 2))
     """
     check_module(module, curvature=False)
     model = FlatModule(module, parameters)

@@ -51,6 +51,10 @@ class SoftmaxLoss:
     """Cross-entropy of logits (B, V) with integer labels (B,); queries are margins log π_y/(1 − π_y).
 
     The directions are the top eigenpairs of diag π − ππᵀ, see `top_directions`.
+
+    >>> found = SoftmaxLoss().curvature(torch.zeros(1, 2), torch.tensor([0]), 1, torch.Generator())
+    >>> found.trace, found.decrement
+    (tensor([0.5000], dtype=torch.float64), tensor([1.], dtype=torch.float64))
     """
 
     query: Function = softmax_margin
@@ -77,6 +81,11 @@ class NextTokenLoss:
     A sequence curves in every token, A = blockdiag_t(diag π_t − π_tπ_tᵀ)/N. One direction is a sum over tokens with
     random signs, b = Σ_t B_tᵀs_t/√(mN) for A_t = B_tᵀB_t: unbiased, E Σ_a b_ab_aᵀ = A, and it costs one backward pass
     for all tokens and all of the vocabulary. Queries are −`next_token_loss`.
+
+    >>> labels = torch.tensor([[0, 1, -100]])
+    >>> found = NextTokenLoss().curvature(torch.zeros(1, 3, 2), labels, 1, torch.Generator().manual_seed(0))
+    >>> found.directions.shape, float(found.trace)
+    (torch.Size([1, 1, 3, 2]), 0.5)
     """
 
     tokens: float | None = None
@@ -112,6 +121,11 @@ class SmallLoss:
     """Any loss of at most 64 outputs a sample, convex in them: outputs (B, …), targets (B, …) ↦ (B,).
 
     Squared errors, one logit, counts: gradient and Hessian by automatic differentiation. Queries are −ℓ by default.
+
+    >>> squared = SmallLoss(lambda outputs, targets: (outputs[:, 0] - targets) ** 2 / 2)
+    >>> found = squared.curvature(torch.tensor([[3.0]]), torch.tensor([1.0]), 1, torch.Generator())
+    >>> float(found.gradient), float(found.directions), float(found.decrement)
+    (2.0, 1.0, 4.0)
     """
 
     loss: Function
