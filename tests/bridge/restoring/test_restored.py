@@ -18,6 +18,7 @@ from trak_theory.errors import UnsupportedError  # noqa: E402
 from trak_theory.projection.sketched_spectrum import SketchedSpectrum  # noqa: E402
 from trak_theory.retraining.sketched_influence import SketchedCurvature  # noqa: E402
 from trak_theory.torch_bridge import NextTokenLoss, SmallLoss, SoftmaxLoss, restored, softmax_block  # noqa: E402
+from trak_theory.torch_bridge.restoring.kept_rows import KeptRows  # noqa: E402
 from trak_theory.torch_bridge.restoring.softmax_directions import top_directions  # noqa: E402
 
 CLASSES = 4
@@ -147,6 +148,47 @@ def test_the_mean_over_sketches_is_the_unsketched_kernel_and_error_bars_cover(fr
     assert np.linalg.norm(total - exact) < 0.25 * np.linalg.norm(exact)
 
 
+def test_the_variance_counts_what_a_gradient_and_a_query_share():
+    """Where both are one vector it is twice that of orthogonal ones: brute force over dense projections."""
+    rng = np.random.default_rng(4)
+    p, k, ridge, draws = 120, 80, 3.0, 800
+    directions, pair = rng.standard_normal((60, p)), np.eye(p)[:2]
+    scores, variances = np.empty((draws, 2, 2)), np.empty((draws, 2, 2))
+    for draw in range(draws):
+        projection = rng.standard_normal((p, k)) / np.sqrt(k)
+        sums = SketchedCurvature(1, np.zeros((k, k)))
+        rows = directions @ projection
+        sums.add(np.concatenate([rows[:1], rows])[None], rows[:1], np.ones(1))
+        scores[draw], variances[draw] = sums.influence(pair @ projection, ridge).of(pair @ projection)
+    np.testing.assert_allclose(scores.var(0), variances.mean(0), rtol=0.3)
+    assert scores[:, 0, 0].var() > 1.6 * scores[:, 0, 1].var()
+
+
+def test_the_mean_of_sketches_has_their_variance_over_their_number():
+    one, four = (ask(k=60, kind="normal", ensemble=count).sd for count in (1, 4))
+    assert np.linalg.norm(four) == pytest.approx(np.linalg.norm(one) / 2, rel=0.1)
+
+
+def test_each_neglected_direction_counts_its_slope_of_the_degrees_of_freedom():
+    rng = np.random.default_rng(2)
+    rows, rest, ridge, step = rng.standard_normal((10, 30)), rng.standard_normal((1, 30)), 2.0, 1e-3
+    kept = KeptRows()
+    kept.add(rows[:, None].repeat(2, 1), step * rest, np.ones(10))
+    found = kept.influence(rows[:1], ridge).neglected[0]
+
+    def degrees(gram):
+        return np.trace(np.linalg.solve(gram + ridge * np.eye(30), gram))
+
+    gram = rows.T @ rows
+    assert found == pytest.approx(degrees(gram + step**2 * rest.T @ rest) - degrees(gram), rel=1e-4)
+
+
+def test_kept_is_the_share_of_the_trace_in_the_top_eigenvalues():
+    logits = network()(TRAINING[0]).detach()
+    values = torch.linalg.eigvalsh(curvature(logits))
+    assert ask(directions=2).kept == pytest.approx(float(values[:, -2:].sum() / values.sum()), rel=1e-9)
+
+
 def test_the_ridge_of_the_rule_is_read_off_the_sketch():
     whole = ask(k=None, fraction=0.4, recipe=2.0)
     found = [
@@ -179,6 +221,35 @@ def test_a_folder_of_another_pass_is_refused(tmp_path, change):
     ask(folder=tmp_path)
     with pytest.raises(ValueError, match="holds another pass"):
         ask(folder=tmp_path, **change)
+
+
+def test_a_folder_knows_the_model_and_the_loss_that_made_it(tmp_path):
+    relu = network()
+    relu[1] = nn.ReLU()
+    ask(folder=tmp_path / "model")
+    with pytest.raises(ValueError, match="its model_and_loss is"):
+        ask(folder=tmp_path / "model", module=relu)
+
+    def fit(weight):
+        loss = SmallLoss(lambda outputs, labels: weight * (outputs.sum(-1) - labels).square())
+        return ask(folder=tmp_path / "loss", loss=loss)
+
+    fit(1.0)
+    with pytest.raises(ValueError, match="its model_and_loss is"):
+        fit(2.0)
+
+
+@pytest.mark.parametrize("k", [None, 40])
+@pytest.mark.parametrize("sharpness", [1e2, 1e4])
+def test_points_that_are_nearly_certain_leave_the_ridge_finite(k, sharpness):
+    sharp, labels = network(), network()(TRAINING[0]).argmax(1)
+    with torch.no_grad():
+        sharp[2].weight.mul_(sharpness)
+        sharp[2].bias.mul_(sharpness)
+    found = ask(module=sharp, training=(TRAINING[0], labels), k=k, kind="normal", fraction=0.5)
+    assert np.isfinite(found.ridge)
+    assert np.isfinite(found.scores).all()
+    assert found.ridge >= 0.5
 
 
 def test_other_queries_and_fractions_find_the_pass_done(tmp_path, monkeypatch):

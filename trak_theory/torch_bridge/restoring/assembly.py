@@ -13,6 +13,7 @@ from trak_theory.numerics.estimate import Estimate, mean
 from trak_theory.torch_bridge.restoring.points import Points
 
 NAMED = 5  # samples that a warning lists
+CERTAIN = 1e-30  # (1 − π)/π below which a point has no leverage in single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,13 +22,14 @@ class Restored:
 
     scores (n, q)         −g_iᵀ(Σ_i J_iᵀA_iJ_i + λI)⁻¹φ*_j, presence sign, the mean over the sketches; NaN for a sample
                           without a finite gradient
-    sd (n, q)             their standard deviation over draws of the sketches
+    sd (n, q)             their standard deviation over draws of the sketches alone
     ridge λ               of the rule, the mean over the sketches that it was read from
     projected_ridge (J,)  μ, that stands for λ in each sketch
     effective_dimension   df(λ) of the curvature that the directions hold, the mean over the sketches
     neglected_dimension   an upper bound on what the other curvature would add to it, from a few samples, ± their
-                          sampling
-    kept                  share of the trace of the output curvatures A_i that the directions hold
+                          sampling; 0 where the directions are drawn to be unbiased
+    kept                  share of the trace of the output curvatures A_i that the directions hold; of drawn ones 1 in
+                          the mean
     warnings              in words
     """
 
@@ -130,7 +132,7 @@ def _finite(points: Points) -> _Finite:
     rows = np.where(whole[None, :, None, None], points.rows, 0.0)
     kept, trace = (np.where(whole, values, 0.0) for values in (points.kept, points.trace))
     decrement = np.where(whole, points.decrement, np.inf)
-    weights = np.divide(1.0, decrement, out=np.zeros(len(whole)), where=decrement > 0)
+    weights = np.divide(1.0, decrement, out=np.zeros(len(whole)), where=decrement > CERTAIN)
     probed = points.rest.shape[1]
     rest = np.where(whole[None, :probed, None], points.rest, 0.0)
     return _Finite(points._replace(rows=rows, rest=rest, trace=trace, kept=kept), weights, ~whole)

@@ -72,8 +72,9 @@ def restored(
                         recipes or fractions find it done. Needs the same rng
     jobs                joblib workers, inside `joblib.parallel_config("dask")` a cluster's; results do not depend on it
 
-    Memory: J(k² + (n(1 + m) + q)k) numbers and one block of gradients. Cost: a forward and 1 + m backward passes a
+    Memory: J(k² + (n + q)k) numbers and one block of gradients. Cost: a forward and 1 + m backward passes a
     sample, n m k² flops, and the eigenvalues of one k × k matrix a sketch. The sketch costs p additions a gradient.
+    Error bars are over sketches alone: directions that are drawn themselves (`NextTokenLoss`) add noise of their own.
     Raises ValueError where no sample has a finite gradient, or a folder holds another pass. Source: ours; the laws of
     `projection_law` and `subset_ridge`.
 
@@ -89,21 +90,23 @@ def restored(
     loss = SoftmaxLoss() if loss is None else loss
     width = model.p if k is None else _checked_width(k, model.p)
     seed = int(rng.integers(2**62))
+    kept = "none" if k is None else kind
+    positive_count("ensemble", ensemble)
+    sketches = [_sketch(kept, model.p, width, default_rng([seed, member])) for member in range(ensemble)]
+    sketched = SketchedModule(model, sketches, None if own is None else follow(torch.from_numpy(own), model.theta()))
     what = Pass(
         samples=rows.fingerprint(),
         parameters=digest({"theta": model.theta()}) + model.fingerprint(),
         scales=array_digest(own),
-        loss=type(loss).__name__,
-        kind="none" if k is None else kind,
+        model_and_loss=f"{type(module).__name__}, {type(loss).__name__}, {sketched.fingerprint(rows, loss)}",
+        kind=kept,
         k=width,
         directions=positive_count("directions", directions),
-        ensemble=positive_count("ensemble", ensemble),
+        ensemble=ensemble,
         shard_rows=positive_count("shard_rows", shard_rows),
         probed=-(-PROBED * shard_rows // rows.n),
         seed=seed,
     )
-    sketches = [_sketch(what.kind, model.p, width, default_rng([seed, member])) for member in range(ensemble)]
-    sketched = SketchedModule(model, sketches, None if own is None else follow(torch.from_numpy(own), model.theta()))
     shards = Shards(sketched, rows, loss, what, None if folder is None else Path(folder), positive_count("jobs", jobs))
     curvatures: list[Curvature] = [
         KeptRows() if k is None else SketchedCurvature(rows.n, np.zeros((k, k))) for _ in sketches

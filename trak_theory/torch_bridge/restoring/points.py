@@ -14,7 +14,7 @@ from torch.func import vjp
 from torch.utils._pytree import tree_map
 
 from trak_theory.torch_bridge.features import BLOCK_BYTES, Function
-from trak_theory.torch_bridge.module import FlatModule, Rows, Sample
+from trak_theory.torch_bridge.module import FlatModule, Rows, Sample, digest
 from trak_theory.torch_bridge.restoring.output_losses import OutputLoss
 from trak_theory.torch_bridge.sketch import Sketch
 from trak_theory.trajectory.query import as_numpy
@@ -58,6 +58,15 @@ class SketchedModule:
             at += len(done[-1].trace)
         return Points(*(np.concatenate(parts, axis=int(parts[0].ndim > 1)) for parts in zip(*done, strict=True)))
 
+    def fingerprint(self, rows: Rows, loss: OutputLoss) -> str:
+        """A digest of the module's layers, and of the loss by its gradient at made-up outputs of one sample."""
+        sample = rows.take(np.arange(1), self.model.theta())
+        outputs = self._outputs(self.model.theta(), sample)
+        made_up = torch.sin(torch.arange(outputs.numel(), dtype=torch.float64)).reshape(outputs.shape)
+        slope = loss.curvature(made_up.to(outputs.device), sample[2], 1, Generator().manual_seed(0)).gradient
+        layers = torch.frombuffer(bytearray(repr(self.model.module).encode()), dtype=torch.uint8)
+        return digest({"layers": layers, "slope": slope})
+
     def queries(self, rows: Rows, output: Function) -> Array:
         """∂output_j/∂θ, sketched: (J, q, k)."""
         theta = self.model.theta()
@@ -76,8 +85,8 @@ class SketchedModule:
         outputs = torch.where(whole.reshape(-1, *[1] * (outputs.ndim - 1)), outputs, 0.0)
         found = loss.curvature(outputs, sample[2], count, draws)
         rows, spread = self._pulled(theta, sample, torch.cat([found.gradient[:, None], found.directions], 1))
-        rest = rows[:0, 0]
-        if probed:
+        rest = torch.zeros_like(rows[:probed, 0])
+        if probed and bool(found.rest.any()):
             rest = self._pulled(theta, _first(sample, probed), found.rest[:probed, None])[0][:, 0]
         return Points(
             _by_sketch(rows),
@@ -100,19 +109,22 @@ class SketchedModule:
             args, named, _ = tree_map(lambda part: part[None], row)
             found_at = vjp(lambda at: self.model(at, args, named)[0], theta)
             outputs, pull = found_at[0], found_at[1]
-            found = []
-            for cotangent in own.to(outputs.dtype):
-                (gradient,) = pull(cotangent)
-                gradient = gradient if self.scales is None else gradient * self.scales
-                squares = (gradient / gradient.abs().amax().clamp(min=TINY)).square()
-                sizes = torch.stack([squares.sum(), squares.square().sum()])
-                found.append(torch.cat([*(sketch(gradient) for sketch in self.sketches), sizes]))
-            return torch.stack(found)
+            gradients = (pull(cotangent)[0] for cotangent in own.to(outputs.dtype))
+            return torch.stack([self._sketched(part, measured=not place) for place, part in enumerate(gradients)])
 
         pulled = self.model.over(single, sample, cotangents)
         squares, fourths = pulled[:, 0, -2].double(), pulled[:, 0, -1].double()
         spread = torch.where(fourths > 0, squares**2 / fourths, 1.0)
         return pulled[..., :-2].unflatten(-1, (len(self.sketches), -1)), spread
+
+    def _sketched(self, gradient: Tensor, *, measured: bool) -> Tensor:
+        """(J k + 2,): its sketches, and if measured Σg² and Σg⁴ in units of its largest entry."""
+        gradient = gradient if self.scales is None else gradient * self.scales
+        sizes = gradient.new_zeros(2)
+        if measured:
+            squares = (gradient / gradient.abs().amax().clamp(min=TINY)).square()
+            sizes = torch.stack([squares.sum(), squares.square().sum()])
+        return torch.cat([*(sketch(gradient) for sketch in self.sketches), sizes])
 
 
 def blocks(model: FlatModule, rows: Rows, theta: Tensor, cotangents: int) -> Iterator[Sample]:

@@ -25,15 +25,14 @@ Progress = Callable[[Iterable[int]], Iterable[int]]
 class Pass:
     """What decides the numbers of a pass: two passes with equal `Pass` have equal shards.
 
-    samples, parameters, scales   digests
-    loss                          the class of the output loss
-    seed                          of sketches and probes
+    samples, parameters, scales, model_and_loss   digests; of a forward pass written by hand only what `repr` shows
+    seed                                          of sketches and probes
     """
 
     samples: str
     parameters: str
     scales: str
-    loss: str
+    model_and_loss: str
     kind: str
     k: int
     directions: int
