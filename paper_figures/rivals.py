@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from paper_figures import rivals_cost
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, style
 
-OWN, OTHER = COLOURS[0], COLOURS[1]
+OWN, OTHER, TRUTH = COLOURS[0], COLOURS[1], "0.4"
 
 
 def draw(folder: Path) -> list[Path]:
@@ -37,7 +37,8 @@ def draw(folder: Path) -> list[Path]:
 
 
 CAPTION = (
-    "This project (blue) beside released packages (orange). Left: linear datamodelling score of 64-128-10 ReLU "
+    "This project (blue) beside released packages (orange), and retraining in another batch order (grey). "
+    "Left: linear datamodelling score of 64-128-10 ReLU "
     "networks on 1,000 digits (100 queries) and of convolutional networks on 1,000 images of MNIST (50), 100 half "
     "subsets retrained from the same start, mean over queries ± s.e. over them. "
     "Right: AdamW runs of a 64-16-10 tanh network on 200 digits (60 steps of 20), rank correlation of each method with "
@@ -55,7 +56,8 @@ def _rows(axis: Any, frame: pd.DataFrame, group: str, value: str, label: str) ->
         chosen = frame[frame[group] == name]
         height = np.array([labels.index(each) for each in chosen["label"]]) + apart * (len(groups) / 2 - 0.5 - place)
         own = chosen["label"].str.contains("(ours)", regex=False).to_numpy()
-        for colour, mask in ((OWN, own), (OTHER, ~own)):
+        again = (chosen["method"] == "retraining").to_numpy()
+        for colour, mask in ((OWN, own), (TRUTH, again), (OTHER, ~own & ~again)):
             axis.errorbar(
                 chosen[value][mask],
                 height[mask],

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.style import COLOURS, MARKERS, mean_and_error
+from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, mean_and_error
 
 ESTIMATORS = {
     "sgd": "SGD formula",
@@ -61,6 +61,19 @@ def shared_legend(figure: Figure, axis: Axes, columns: int | None = None, *, tit
     """One legend below all panels, with the entries of one of them; all in one row unless `columns` says otherwise."""
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns or len(handles), title=title)
+
+
+def lds_by_recipe(numbers: pd.DataFrame, panel: Callable[[Axes, pd.DataFrame], None], *, columns: int) -> Figure:
+    """A figure of one panel for each training recipe, with LDS as their common axis; `columns` of the legend."""
+    recipes = list(numbers.groupby("recipe", sort=False))
+    figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
+    axes = figure.subplots(1, len(recipes), sharey=True, squeeze=False)[0]
+    for axis, (recipe, rows) in zip(axes, recipes, strict=True):
+        panel(axis, rows)
+        axis.set_title(recipe)
+    axes[0].set_ylabel("LDS")
+    shared_legend(figure, axes[0], columns)
+    return figure
 
 
 def replicates(numbers: pd.DataFrame) -> str:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import curves, replicates, shared_legend, summary
-from paper_figures.drawing.style import COLOURS, PAGE, Drawing
+from paper_figures.drawing.curves import curves, lds_by_recipe, replicates, summary
+from paper_figures.drawing.style import COLOURS, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.retraining.best_answer import ANSWERS, AVERAGED, LINEAR, NETWORK, STARTS, SUM
@@ -22,14 +21,7 @@ def draw(results: Path) -> Drawing:
     frame = Store(results).load(find_study("best_answer"))
     frame = frame[frame["n"] == frame["n"].max()]
     numbers = summary(frame, ["recipe", "answer", "m"], ["lds"])
-    panels = list(numbers.groupby("recipe", sort=False))
-    figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axis, (recipe, rows) in zip(axes, panels, strict=True):
-        _answers(axis, rows)
-        axis.set_title(recipe)
-    axes[0].set_ylabel("LDS")
-    shared_legend(figure, axes[0], 3)
+    figure = lds_by_recipe(numbers, _answers, columns=3)
     return Drawing(figure, numbers, _caption(frame, numbers))
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import bars, replicates, shared_legend, summary
-from paper_figures.drawing.style import COLOURS, PAGE, Drawing
+from paper_figures.drawing.curves import bars, lds_by_recipe, replicates, summary
+from paper_figures.drawing.style import COLOURS, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.retraining.sketched_restored import BLOCK, DIRECTIONS, TRAK, directions
@@ -22,14 +21,7 @@ def draw(results: Path) -> Drawing:
     frame = frame[(frame["n"] == frame["n"].max()) & (frame["kind"] != "normal")]
     frame = frame.assign(sketches=frame["sketches"].fillna(1.0).astype(int))
     numbers = summary(frame, ["recipe", "answer", "k", "sketches"], ["lds"])
-    panels = list(numbers.groupby("recipe", sort=False))
-    figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axis, (recipe, rows) in zip(axes, panels, strict=True):
-        _sketches(axis, rows)
-        axis.set_title(recipe)
-    axes[0].set_ylabel("LDS")
-    shared_legend(figure, axes[0], 4)
+    figure = lds_by_recipe(numbers, _sketches, columns=4)
     return Drawing(figure, numbers, _caption(frame, numbers))
 
 
