@@ -130,8 +130,8 @@ def claims(
     The exit status is 1 when a formula's claim does not hold or results are missing or stale. Claims of studies say
     what was measured; those that fail stay in the ledger and are discussed there.
     """
-    from simulations.findings.ledger import findings_table, judge_all, made_from
-    from simulations.findings.page import MarksError, write_page
+    from simulations.ledger.judge import findings_table, judge_all, made_from
+    from simulations.ledger.page import MarksError, write_page
     from trak_theory.claims import ledger
     from trak_theory.cli.claims import SEED, ledger_table
 

@@ -13,9 +13,8 @@ from simulations.__main__ import app
 from simulations.engine.evidence import QUICK, pack, unpack
 from simulations.engine.store import Store, read_cell
 from simulations.engine.study import all_studies, find_study
-from simulations.findings import all_findings, check
+from simulations.findings import all_findings
 from simulations.findings.finding import Finding, Judged
-from simulations.findings.ledger import Ledger, findings_table, judge_all
 from simulations.findings.measures import (
     Measured,
     contrast,
@@ -27,7 +26,9 @@ from simulations.findings.measures import (
     share,
     stratified,
 )
-from simulations.findings.page import MarksError, write_page
+from simulations.ledger import check
+from simulations.ledger.judge import Ledger, findings_table, judge_all
+from simulations.ledger.page import MarksError, write_page
 
 PAGE = Path(__file__).parents[2] / "CLAIMS.md"
 
@@ -244,8 +245,8 @@ def test_an_edited_page_is_found_out(tmp_path, pattern, replacement):
 
 
 def test_edited_tables_are_found_out_though_their_digest_is_mended(tmp_path):
-    from simulations.findings.ledger import made_from
-    from simulations.findings.page import FORMULA_MARKS, STUDY_MARKS, between
+    from simulations.ledger.judge import made_from
+    from simulations.ledger.page import FORMULA_MARKS, STUDY_MARKS, between
 
     page = tmp_path / "CLAIMS.md"
     shutil.copy(PAGE, page)

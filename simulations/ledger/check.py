@@ -15,8 +15,8 @@ from simulations.engine.evidence import unpack
 from simulations.engine.source import code_of
 from simulations.engine.store import Store, read_cell
 from simulations.engine.study import Cell, find_study
-from simulations.findings.ledger import findings_table, judge_all, made_from
-from simulations.findings.page import DIGEST_MARKS, STUDY_MARKS, between, digests
+from simulations.ledger.judge import findings_table, judge_all, made_from
+from simulations.ledger.page import DIGEST_MARKS, STUDY_MARKS, between, digests
 
 CHEAP = 1.0  # seconds that a cell to compute again may be expected to take
 LAST_DIGITS = 1e-3  # relative to the largest entry of a column: other processors round otherwise

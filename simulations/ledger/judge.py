@@ -19,7 +19,7 @@ from simulations.findings.measures import Measured
 
 HEADINGS = ("claim", "source", "predicted", "measured", "95 % interval", "over", "verdict")
 # What the page says rests on these, on what they reach, and on the rows.
-ROOTS = (Symbol("simulations.findings.ledger", "findings_table"), Symbol("trak_theory.claims", "ledger"))
+ROOTS = (Symbol("simulations.ledger.judge", "findings_table"), Symbol("trak_theory.claims", "ledger"))
 
 
 @dataclass(frozen=True)
