@@ -61,9 +61,7 @@ def stored(store, seed, value, cells=None):
 def values(evidence, folder, seed):
     store = Store(folder)
     unpack(evidence, store)
-    return [
-        pd.read_parquet(store.path(Cell("plan", cell.params, seed)))["value"][0] for cell in PLAN.cells("full", seed)
-    ]
+    return [pd.read_parquet(store.path(cell))["value"][0] for cell in PLAN.cells("full", seed)]
 
 
 def test_whole_sizes_replace_shipped_rows_and_parts_do_not(tmp_path):
