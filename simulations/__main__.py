@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from joblib import cpu_count
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from simulations.engine.evidence import QUICK, pack, unpack
+from simulations.engine.evidence import FULL, QUICK, pack, pack_whole, unpack
 from simulations.engine.progress import duration_text
 from simulations.engine.reading import ResultsError, reading
 from simulations.engine.runner import Outcome, run
 from simulations.engine.source import OtherCodeError, code_of
 from simulations.engine.store import STATES, Store
 from simulations.engine.study import Study, UnknownStudyError, all_studies, find_study
+
+if TYPE_CHECKING:
+    from simulations.ledger.judge import Ledger
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -123,15 +126,17 @@ def claims(
             metavar="FILE.md", help="Write the tables into this page, and the rows they rest on beside.", dir_okay=False
         ),
     ] = None,
-    evidence: Annotated[Path, typer.Option(help="Where these rows go.", dir_okay=False)] = QUICK,
+    evidence: Annotated[Path, typer.Option(help="Where the rows of the quick size go.", dir_okay=False)] = QUICK,
+    full: Annotated[Path, typer.Option(help="Where the rows of the full size go.", dir_okay=False)] = FULL,
 ) -> None:
     """Check the formulas, judge the studies at their quick size, and print both tables.
 
+    With --update, studies that OUT holds whole at full size under the seed of the confirmation are judged there too;
+    of the others the rows shipped before stay.
     The exit status is 1 when a formula's claim does not hold or results are missing or stale. Claims of studies say
     what was measured; those that fail stay in the ledger and are discussed there.
     """
-    from simulations.findings.ledger import findings_table, judge_all, made_from
-    from simulations.findings.page import MarksError, write_page
+    from simulations.ledger.judge import findings_table, judge_all
     from trak_theory.claims import ledger
     from trak_theory.cli.claims import SEED, ledger_table
 
@@ -150,11 +155,32 @@ def claims(
     typer.echo(f"{studies}\n\n{formulas}")
     if update is not None:
         pack(store, [cell for study in all_studies() for cell in study.cells("quick", seed)], evidence)
-        try:
-            write_page(update, studies=studies, formulas=formulas, made_from=made_from(), evidence=evidence)
-        except MarksError as error:
-            raise typer.BadParameter(str(error), param_hint="--update") from error
+        _write_claims(update, store, judged, formulas, (evidence, full))
     raise typer.Exit(int(bool(judged.missing) or not all(entry.holds for entry in entries)))
+
+
+def _write_claims(page: Path, store: Store, quick: Ledger, formulas: str, evidence: tuple[Path, Path]) -> None:
+    """The page of claims, and the rows of the full size."""
+    from simulations.findings.registry import CONFIRMATION
+    from simulations.ledger.check import unpacked
+    from simulations.ledger.confirmed import confirmed_table
+    from simulations.ledger.judge import findings_table, judge_confirmed, made_from
+    from simulations.ledger.page import MarksError, write_page
+
+    pack_whole(store, [study.cells("full", CONFIRMATION) for study in all_studies()], evidence[1])
+    with unpacked(evidence[1]) as shipped:
+        confirmed = confirmed_table(quick, judge_confirmed(shipped))
+    try:
+        write_page(
+            page,
+            studies=findings_table(quick),
+            full=confirmed,
+            formulas=formulas,
+            made_from=made_from(),
+            evidence=evidence,
+        )
+    except MarksError as error:
+        raise typer.BadParameter(str(error), param_hint="--update") from error
 
 
 @app.command()

@@ -7,8 +7,9 @@ again, value for value and type for type; its own digest proves it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,13 +20,36 @@ from simulations.engine.store import LABEL, Store, read_cell
 from simulations.engine.study import Cell
 
 QUICK = Path(simulations.__file__).parent / "evidence" / "quick.parquet"
+FULL = QUICK.with_name("full.parquet")
+SCHEMA = pa.schema([(name, pa.string()) for name in ("study", "label", "types", "columns", "digest")])
 
 
 def pack(store: Store, cells: Iterable[Cell], path: Path) -> None:
     """Write cells of a store into one file. Raises CorruptError, or FileNotFoundError for a cell that is not there."""
     rows = [_packed(store, cell) for cell in cells]
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd", compression_level=19)
+    _write(rows, path)
+
+
+def _write(rows: list[dict[str, str]], path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path, compression="zstd", compression_level=19)
+
+
+def pack_whole(store: Store, grids: Iterable[Sequence[Cell]], path: Path) -> None:
+    """Write every grid that a store holds whole; of the others those that the file holds already stay."""
+    with TemporaryDirectory() as folder:
+        before = Store(Path(folder))
+        if path.exists():
+            unpack(path, before)
+        whole = [(source, grid) for grid in grids for source in (store, before) if _holds(source, grid)]
+        chosen = {grid[0].study: (source, grid) for source, grid in reversed(whole)}
+        rows = [_packed(source, cell) for source, grid in chosen.values() for cell in grid]
+    rows.sort(key=lambda row: row["study"])
+    _write(rows, path)
+
+
+def _holds(store: Store, grid: Sequence[Cell]) -> bool:
+    return all(store.path(cell).exists() for cell in grid)
 
 
 def unpack(path: Path, store: Store) -> int:

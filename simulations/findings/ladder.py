@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from simulations.findings.finding import Finding
 from simulations.findings.measures import Measured, by_replicate, contrast, count
+from simulations.findings.registry import claim
 
 SETTINGS = ["data", "k_over_p"]
 SPLITS = "random splits"
@@ -56,55 +56,42 @@ NOT_REACHED = (
 
 
 FINDINGS = (
-    Finding(
+    claim(
         "ladder",
         "Kendall of one Newton step with exact leave-one-out, five data sets",
         "T",
-        "≥",
-        0.95,
         _rung("newton", "kendall"),
     ),
-    Finding(
+    claim(
         "ladder",
         "relative error of influence against exact leave-one-out, Gaussian data, p = n/2",
         "T",
-        "≥",
-        0.2,
         _rung("influence", "relative_error", "gaussian"),
     ),
-    Finding(
+    claim(
         "ladder",
         "Kendall of influence with exact leave-one-out, Gaussian data, p = n/2",
         "T",
-        "≥",
-        0.9,
         _rung("influence", "kendall", "gaussian"),
     ),
-    Finding(
+    claim(
         "ladder",
         "Kendall with exact leave-one-out lost from influence to one projection of it, k = p/2, five data sets",
         "ours",
-        "≥",
-        0.2,
         _cost("influence", "projected"),
     ),
-    Finding(
+    claim(
         "ladder",
         "Kendall with exact leave-one-out regained by averaging ten projections, k = p/2, five data sets",
         "ours",
-        "≥",
-        0.02,
         _cost("ensemble", "projected"),
     ),
     *(
-        Finding(
+        claim(
             "expansion_orders",
             f"order of {series} in copies of the data, logistic and Poisson loss",
             source,
-            "=",
-            order,
             _order(series),
-            0.05,
         )
         for series, order, source in (
             ("IJ-1", -2.0, "Giordano et al. 2019"),
@@ -114,31 +101,24 @@ FINDINGS = (
             ("newton with second-order term", -3.0, "ours"),
         )
     ),
-    Finding(
+    claim(
         "certified_ranks",
         "problems with an exact influence outside its certified interval",
         "ours",
-        "≤",
-        0.0,
         lambda rows: count(rows["outside"] > 0, len(rows), "problems and numbers of chord steps"),
     ),
-    Finding(
+    claim(
         "certified_ranks",
         "share of pairs of digits whose order is proved, ridge 1, two chord steps",
         "ours",
-        "≥",
-        0.98,
         _pairs,
     ),
     *(
-        Finding(
+        claim(
             "groups",
             f"exponent in {axis} of the norm of the error {words}, logistic, Gaussian rows",
             PUBLISHED,
-            "=",
-            value,
             _exponent(axis, gap, column),
-            0.1,
             discussion=NOT_REACHED + at_full_size,
         )
         for axis, gap, words, value, column, at_full_size in (

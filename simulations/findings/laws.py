@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import griddata
 
-from simulations.findings.finding import Finding
 from simulations.findings.measures import Measured, contrast, count, known, law_gap, sample, stratified
+from simulations.findings.registry import claim
 from simulations.studies.laws import premises
 
 GRID = ["n", "p", "k", "ridge", "signal", "projected_ridge", "ensemble", "loss", "covariance"]
@@ -78,102 +78,78 @@ def _of_draws(value: str, target: float):
 
 
 FINDINGS = (
-    Finding(
+    claim(
         "rank_law",
         "mean |law − simulated Kendall of TRAK with exact leave-one-out| over p/n, k, ensembles and ridges",
         "ours",
-        "≤",
-        0.02,
         lambda rows: law_gap(rows, ["p_over_n"], ["k", "ensemble", "projected_ridge"]),
     ),
-    Finding(
+    claim(
         "rank_grid",
         "random settings whose simulated Kendall is farther than 3.5 s.e. + .2/√n from the law",
         "ours",
-        "≤",
-        0.0,
         _outside_grid_error,
     ),
-    Finding(
+    claim(
         "spectrum",
         "mean |law − simulated Kendall| over five spectra of the features",
         "ours",
-        "≤",
-        0.03,
         lambda rows: law_gap(rows, ["covariance"], ["k"]),
     ),
-    Finding(
+    claim(
         "leverage",
         "mean |law − simulated Kendall| where rows are elliptical",
         "ours",
-        "≤",
-        0.02,
         lambda rows: law_gap(rows[rows["score"] == "trak"], ["loss", "spread"], ["score"]),
     ),
-    Finding(
+    claim(
         "leverage",
         "simulated Kendall minus what equal leverages would give, widest spread of leverages",
         "ours",
-        "≥",
-        0.01,
         _usual_law,
     ),
-    Finding("phase", "mean |law − simulated Kendall| over the plane of p/n and k/p", "ours", "≤", 0.03, _plane_gap),
-    Finding(
+    claim("phase", "mean |law − simulated Kendall| over the plane of p/n and k/p", "ours", _plane_gap),
+    claim(
         "lds_law",
         "mean |law − simulated LDS| of TRAK, kernel ridge and exact influence",
         "ours",
-        "≤",
-        0.02,
         lambda rows: law_gap(rows, ["p_over_n"], ["score", "at"], "lds"),
     ),
-    Finding(
+    claim(
         "lds_law",
         "LDS of the best kernel ridge minus LDS of exact leave-one-out influence, p = 2n",
         "ours",
-        "≥",
-        0.02,
         _beats_exact,
     ),
-    Finding(
+    claim(
         "projection_law",
         "mean |s.d. of z-scores − 1| over projections of random features and network gradients",
         "ours",
-        "≤",
-        0.03,
         _of_draws("spread_of_z", 1.0),
     ),
-    Finding(
+    claim(
         "projection_law",
         "mean |coverage of 95 % error bars − .95|, random features and network gradients",
         "ours",
-        "≤",
-        0.01,
         _of_draws("coverage", 0.95),
     ),
-    Finding(
+    claim(
         "premises",
         "harmful errors of the rank and projection laws, on designs that break them, without a warning",
         "ours",
-        "≤",
-        0.0,
         _silent,
     ),
-    Finding(
+    claim(
         "order_confidence",
         "share of fresh projections that reach the order promised with probability .99, mean over settings, {method}",
         "ours",
-        "≥",
-        0.985,
         _kept,
         by=("method",),
     ),
-    Finding(
+    claim(
         "order_confidence",
         "promised share of pairs in order over the mean share that projections reach, mean over settings, {method}",
         "ours",
-        "≥",
-        0.9,
         _promised,
         by=("method",),
     ),

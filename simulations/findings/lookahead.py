@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from simulations.findings.finding import Finding
 from simulations.findings.measures import Measured, by_replicate, contrast, sample
+from simulations.findings.registry import claim
 
 SETTINGS = ["setting", "learning_rate"]
 RUNS = "runs"
@@ -65,47 +65,37 @@ SLOW_RATE = (
 )
 
 FINDINGS = (
-    Finding(
+    claim(
         "lookahead_fidelity",
         "Spearman of K = 0 scores with retraining, one step later",
         "ours",
-        "≥",
-        0.95,
         _own("first-order", 0),
     ),
-    Finding(
+    claim(
         "lookahead_fidelity",
         "Spearman of K = 16 scores with retraining, 17 steps later",
         "ours",
-        "≥",
-        0.95,
         _own("first-order", 16),
     ),
-    Finding(
+    claim(
         "lookahead_fidelity",
         "Spearman of K = 16 scores in SGD's geometry with retraining, on an AdamW run" + RATE,
         "D",
-        "≤",
-        0.9,
         _own("sgd", 16),
         by=("learning_rate",),
     ),
-    Finding(
+    claim(
         "lookahead_fidelity",
         "Spearman of the exact effect on the next step with that on the end, above which no K = 0 score ranks" + RATE,
         "ours",
-        "≤",
-        0.7,
         _ceiling,
         by=("learning_rate",),
     ),
     *(
-        Finding(
+        claim(
             "lookahead_selection",
             statement + RATE,
             source,
-            "≥",
-            threshold,
             measure,
             by=("learning_rate",),
             discussion=discussion,
@@ -169,12 +159,10 @@ FINDINGS = (
             ),
         )
     ),
-    Finding(
+    claim(
         "horizon_map",
         "log₂(1 + best horizon) at the smallest learning rate minus that at the largest",
         "D",
-        "≥",
-        1.0,
         _growth,
         discussion="The best finite horizon of single runs scatters over the whole grid; the quick runs show no "
         "growth.",

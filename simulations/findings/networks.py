@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from simulations.findings.finding import Finding
 from simulations.findings.measures import Measured, by_replicate, contrast, largest
+from simulations.findings.registry import claim
 
 FEWEST = 20  # removals that a rank correlation is worth something for
 KEYS = ("data", "length", "size", "model", "start", "learning_rate")
@@ -78,31 +78,25 @@ FINDINGS = (
         finding
         for study, start in (("torch_mlp", None), ("torch_cnn", None), ("torch_gpt2", "warm"), ("torch_llama", "warm"))
         for finding in (
-            Finding(
+            claim(
                 study,
                 "Spearman of two-step push with retraining"
                 + (", learning rates ≤ .001" if start is None else ", learning rate 1e-4, after a warm-up"),
                 "ours",
-                "≥",
-                0.95,
                 _spearman("two-step", 1e-3 if start is None else 1e-4, start),
             ),
-            Finding(
+            claim(
                 study,
                 "Spearman with retraining of two-step push minus that of first order"
                 + ("" if start is None else ", after a warm-up"),
                 "ours",
-                "≥",
-                0.002,
                 _advantage("two-step", "first-order", start=start),
             ),
-            Finding(
+            claim(
                 study,
                 "Spearman with retraining of AdamW-influence minus that of the SGD formula"
                 + ("" if start is None else ", after a warm-up"),
                 "D",
-                "≥",
-                0.1,
                 _advantage("first-order", "sgd", start=start),
             ),
         )
@@ -111,60 +105,49 @@ FINDINGS = (
         finding
         for study in ("torch_mlp", "torch_cnn")
         for finding in (
-            Finding(
-                study, "LDS of restored influence minus LDS of TRAK at k = n/4, μ = 0", "ours", "≥", 0.2, _restored
-            ),
-            Finding(
+            claim(study, "LDS of restored influence minus LDS of TRAK at k = n/4, μ = 0", "ours", _restored),
+            claim(
                 study,
                 "mean |predicted − measured Kendall| of sketched scores with the kernel of the same implicit ridge",
                 "ours",
-                "≤",
-                0.02,
                 _law,
             ),
         )
     ),
-    Finding(
+    claim(
         "torch_mlp",
         "coverage of the calibrated 90 % bound of two-step push",
         "ours",
-        "=",
-        0.9,
         _coverage(1.0),
-        0.05,
         discussion="The bound was calibrated on many families, ReLU among them, and is wider than need be on these "
         "smooth networks: it covers nearly everything.",
     ),
-    Finding(
-        "torch_cnn", "coverage of the calibrated 90 % bound of two-step push", "ours", "=", 0.9, _coverage(1.0), 0.05
+    claim(
+        "torch_cnn",
+        "coverage of the calibrated 90 % bound of two-step push",
+        "ours",
+        _coverage(1.0),
     ),
     *(
-        Finding(
+        claim(
             study,
             "coverage of the calibrated 90 % bound of two-step push, learning rate 1e-4, after a warm-up",
             "ours",
-            "=",
-            0.9,
             _coverage(1e-4, "warm"),
-            0.05,
             discussion=TRANSFORMERS,
         )
         for study in ("torch_gpt2", "torch_llama")
     ),
-    Finding(
+    claim(
         "torch_gpt2",
         "largest relative error of first order against central differences of the whole run",
         "ours",
-        "≤",
-        1e-3,
         _derivative,
     ),
-    Finding(
+    claim(
         "torch_gpt2",
         "Spearman of two-step push with retraining, from scratch, learning rate 3e-3",
         "ours",
-        "≥",
-        0.8,
         _spearman("two-step", 1.0, "scratch"),
         discussion="The first steps of a transformer from scratch defeat every estimator, though first order is "
         "the exact derivative of that very run: leaving a sample out is no small change there.",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from simulations.findings.finding import Finding
 from simulations.findings.measures import NORMAL, Measured, contrast, known, stratified
+from simulations.findings.registry import claim
 
 RECIPE = ["recipe", "n", "k"]
 NETWORKS = "networks"
@@ -59,69 +59,53 @@ def _audit_gap(measure: str):
 
 
 FINDINGS = (
-    Finding(
+    claim(
         "ridge_rule",
         "LDS of the best of 13 ridges minus LDS at the rule's, curvature-weighted, five recipes",
         "ours",
-        "≤",
-        0.02,
         _rule_distance("curvature-weighted"),
     ),
-    Finding(
+    claim(
         "ridge_rule",
         "LDS of the best of 13 ridges minus LDS at the rule's, unit curvature, five recipes",
         "ours",
-        "≤",
-        0.02,
         _rule_distance("unit curvature"),
     ),
-    Finding(
+    claim(
         "ridge_rule",
         "LDS that TRAK gains when only its ridge is changed from 0 to the rule's, five recipes",
         "ours",
-        "≥",
-        0.25,
         _rule_gain,
     ),
-    Finding(
+    claim(
         "ridge_rule",
         "LDS of the softmax block minus LDS of the margin, five recipes",
         "ours",
-        "≥",
-        0.02,
         _block_gain,
     ),
-    Finding(
+    claim(
         "plan",
         "mean |predicted − simulated Kendall| over every k of a plan, at the planned ridges",
         "ours",
-        "≤",
-        0.03,
         _plan_gap,
     ),
-    Finding(
+    claim(
         "plan",
         "simulated Kendall of the plan minus that of the best k without a ridge",
         "ours",
-        "≥",
-        0.02,
         _plan_gain,
         by=("n", "budget"),
     ),
-    Finding(
+    claim(
         "audit_digits",
         "mean |predicted − measured Kendall| of scores with the kernel of the same implicit ridge",
         "ours",
-        "≤",
-        0.015,
         _audit_gap("Kendall"),
     ),
-    Finding(
+    claim(
         "audit_digits",
         "mean |predicted − measured overlap| of the top scores of two projections",
         "ours",
-        "≤",
-        0.02,
         _audit_gap("top overlap"),
     ),
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from scipy.stats import kendalltau
 
-from simulations.findings.finding import Finding
 from simulations.findings.measures import Measured, by_replicate, contrast, stratified
+from simulations.findings.registry import claim
 from simulations.studies.retraining.best_answer import AVERAGE, AVERAGED, LINEAR, NETWORK, STARTED, SUM
 from simulations.studies.retraining.sketched_restored import BLOCK, TRAK, directions
 
@@ -117,70 +117,56 @@ RELU = (
 # All thresholds of `share_removed` were set before any fidelity of the study had been looked at; afterwards a gain that
 # was asked to be ≥ 0 was raised to ≥ .001.
 SHARE_REMOVED = (
-    Finding(
+    claim(
         "share_removed",
         "fidelity of the better of two-step and twin minus that of both together, share {share:g} removed",
         "ours",
-        "≤",
-        0.02,
         _behind_the_better,
         by=("share",),
         discussion=RELU,
     ),
-    Finding(
+    claim(
         "share_removed",
         "fidelity with weights 1 − s and s minus that of two-step and twin together, share {share:g} removed",
         "ours",
-        "≤",
-        0.01,
         _ahead("weights 1 − s and s", "two-step and twin"),
         by=("share",),
         discussion=FEW_NETWORKS
         + "On full batches with momentum the fixed weights are ahead by .02 to .03 from 10 % on: "
         "two estimates with errors of their own average, while the sum keeps all of two-step's.",
     ),
-    Finding(
+    claim(
         "share_removed",
         "fidelity of two-step above that of first order, 1 % removed, AdamW",
         "ours",
-        "≥",
-        0.001,
         _ahead("two-step", "first order", share=0.01, recipe="AdamW"),
         discussion=FEW_NETWORKS + "Ahead by .010 ± .005 (95 %) at 1e-3 alone; level at 3e-3 on tanh and on ReLU.",
     ),
-    Finding(
+    claim(
         "share_removed",
         "fidelity of two-step, 1 % removed, tanh network, AdamW at 3e-3",
         "ours",
-        "≥",
-        0.99,
         _smooth_at_one_per_cent,
         discussion="Three networks of n = 200, where 1 % is two samples: .981 ± .006. The bound comes from n = 600.",
     ),
-    Finding(
+    claim(
         "share_removed",
         "fidelity of two-step above that of restored influence, 1 % removed, AdamW",
         "ours",
-        "≥",
-        0.1,
         _ahead("two-step", "restored influence", share=0.01, recipe="AdamW"),
         discussion=FEW_NETWORKS + "The interval ends at the bound: .16 and .26 on tanh, .07 on ReLU.",
     ),
-    Finding(
+    claim(
         "share_removed",
         "fidelity of the twin above that of two-step, half removed, full batch with momentum",
         "ours",
-        "≥",
-        0.05,
         _ahead("twin", "two-step", share=0.5, recipe="momentum"),
         discussion="Three networks: .10, with an interval that begins just below the bound.",
     ),
-    Finding(
+    claim(
         "share_removed",
         "fidelity of the twin above that of restored influence, half removed",
         "ours",
-        "≥",
-        0.02,
         _ahead("twin", "restored influence", share=0.5),
         discussion="On networks this small a refit is worth .02 with momentum and nothing with AdamW, less than on "
         "those of 500 to 1,000 points that the bound comes from.",
@@ -190,12 +176,10 @@ SHARE_REMOVED = (
 # All thresholds of `best_answer` were set after one network of each recipe and size, none of them of the study.
 FEW_STACKED = "Three small networks in each of three settings are too few for the bound. "
 BEST_ANSWER = (
-    Finding(
+    claim(
         "best_answer",
         "LDS of the stacked twins of three networks after 20 retrainings, {recipe}, n = {n}",
         "ours",
-        "≥",
-        0.88,
         _best_answer,
         by=("recipe", "n"),
         discussion="The target is of networks of 1,000 points and 128 hidden units (full size). On 200 points and 20 "
@@ -203,47 +187,37 @@ BEST_ANSWER = (
         "retraining in another batch order agrees to .999: what is missing is not lost to noise. Networks of full "
         "size, one of each recipe, have .933, .930 and .900.",
     ),
-    Finding(
+    claim(
         "best_answer",
         "LDS of the stacked twins of three networks after 20 retrainings above that of the best sum over points",
         "ours",
-        "≥",
-        0.05,
         _answer_gain((STARTED, AVERAGED), (SUM, 0)),
     ),
-    Finding(
+    claim(
         "best_answer",
         "LDS of the stacked twins of three networks after 20 retrainings above that of one twin",
         "ours",
-        "≥",
-        0.03,
         _answer_gain((STARTED, AVERAGED), (LINEAR, 0)),
         discussion=FEW_STACKED,
     ),
-    Finding(
+    claim(
         "best_answer",
         "LDS of the network at the twin's parameters above that of the twin's own outputs",
         "ours",
-        "≥",
-        0.005,
         _answer_gain((NETWORK, 0), (LINEAR, 0)),
         discussion=FEW_STACKED + "With AdamW the gain is .004.",
     ),
-    Finding(
+    claim(
         "best_answer",
         "LDS that weights from 20 retrainings add to weights from 5",
         "ours",
-        "≤",
-        0.02,
         _answer_gain((STARTED, AVERAGED), (STARTED, 5)),
         discussion=FEW_STACKED + "With AdamW, 5 retrainings are too few for ten candidates.",
     ),
-    Finding(
+    claim(
         "best_answer",
         "LDS that the twin at the mean of 20 retrained networks adds to the stack",
         "ours",
-        "≤",
-        0.01,
         _answer_gain((AVERAGE, AVERAGED), (STARTED, AVERAGED)),
     ),
 )
@@ -252,46 +226,35 @@ TWO = directions(2)
 
 # Set before any cell was run, with one scratch network of the quick size in view.
 SKETCHED_RESTORED = (
-    Finding(
+    claim(
         "sketched_restored",
         "LDS of the whole softmax block above that of two curvature directions a sample",
         "ours",
-        "≤",
-        0.02,
         _sketched_gain((BLOCK, 0, 0), (TWO, 0, 0)),
     ),
-    Finding(
+    claim(
         "sketched_restored",
         "LDS of two directions above that of one",
         "ours",
-        "≥",
-        0.01,
         _sketched_gain((TWO, 0, 0), (directions(1), 0, 0)),
     ),
-    Finding(
+    claim(
         "sketched_restored",
         "LDS of two directions sketched to k = 512 above that of TRAK at the same k with the ridge of the rule",
         "ours",
-        "≥",
-        0.05,
         _sketched_gain((TWO, 512, 1), (TRAK, 512, 0)),
     ),
-    Finding(
+    claim(
         "sketched_restored",
         "LDS that the mean of two sketches to k = 512 has above one",
         "ours",
-        "≥",
-        0.01,
         _sketched_gain((TWO, 512, 2), (TWO, 512, 1)),
     ),
-    Finding(
+    claim(
         "sketched_restored",
         "share of scores within 1.96 sd of the unsketched ones, {kind} sketch",
         "ours",
-        "=",
-        0.95,
         _covered,
-        tolerance=0.01,
         by=("kind",),
     ),
 )
@@ -300,52 +263,40 @@ FINDINGS = (
     *SHARE_REMOVED,
     *BEST_ANSWER,
     *SKETCHED_RESTORED,
-    Finding(
+    claim(
         "lds_ladder",
         "LDS of the block twin above that of the best sum over points, half subsets",
         "ours",
-        "≥",
-        0.02,
         _price("twin, block", "sum over points, block"),
     ),
-    Finding(
+    claim(
         "lds_ladder",
         "LDS of the refitted block twin above that of its first Newton step",
         "ours",
-        "≤",
-        0.03,
         _price("twin, block", "group Newton, block"),
     ),
-    Finding(
+    claim(
         "lds_ladder",
         "LDS that the ridge of the rule is worth to TRAK scores at k = n/2",
         "ours",
-        "≥",
-        0.05,
         _price("projection", "no ridge"),
     ),
-    Finding(
+    claim(
         "lds_ladder",
         "LDS that projection to k = n/2 costs at the ridge of the rule",
         "ours",
-        "≥",
-        0.1,
         _price("unit curvature", "projection"),
     ),
-    Finding(
+    claim(
         "lds_ladder",
         "|LDS predicted from the twin and ten retrainings − measured on other subsets|, seven scores",
         "ours",
-        "≤",
-        0.05,
         _prediction_gap("predicted"),
     ),
-    Finding(
+    claim(
         "lds_ladder",
         "Kendall τ of seven scores ranked by their LDS against the twin, no retraining, with their measured LDS",
         "ours",
-        "≥",
-        0.8,
         _order,
     ),
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from simulations.findings.finding import Finding
 from simulations.findings.measures import Measured, contrast, count, sample, stratified
+from simulations.findings.registry import claim
 
 SETTINGS = ["data", "n", "width", "ridge", "noise"]
 NETWORKS = "networks"
@@ -38,56 +38,42 @@ def _block_gain(rows: pd.DataFrame) -> Measured:
 
 
 FINDINGS = (
-    Finding(
+    claim(
         "feature_learning",
         "slope of the kernel machine's error in the output scale: lazy limit",
         "ours",
-        "=",
-        -1.0,
         _lazy_slope,
-        0.15,
     ),
-    Finding(
+    claim(
         "linearisation",
         "slope of the true on the predicted linearisation error, trusted points",
         "ours",
-        "=",
-        1.0,
         _prediction("slope"),
-        0.2,
     ),
-    Finding(
+    claim(
         "linearisation",
         "partial Spearman of the predicted with the true linearisation error, given influence and leverage",
         "ours",
-        "≥",
-        0.5,
         _prediction("partial_spearman"),
     ),
-    Finding(
+    claim(
         "linearisation",
         "share of the squared linearisation error that sits in trusted points",
         "ours",
-        "≥",
-        0.5,
         _prediction("trusted_error"),
         discussion="The expansion says for which points it is not to be trusted, and these few hold most of the error: "
         "a change of basin is near, or the Hessian is indefinite on the way. It predicts the error of the others.",
     ),
-    Finding(
+    claim(
         "linearisation",
         "violations of the closed-form bound on the linearisation error",
         "ours",
-        "≤",
-        0.0,
         lambda rows: count(rows["violations"].sum(), int((rows["part"] == "bound").sum()), "networks"),
     ),
-    Finding(
+    claim(
         "margin_shortcut",
         "LDS of the softmax block minus LDS of the margin, each at its best ridge",
         "ours",
-        "≥",
-        0.03,
         _block_gain,
     ),
 )

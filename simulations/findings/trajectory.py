@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from simulations.findings.finding import Finding
 from simulations.findings.measures import Measured, by_replicate, contrast, count, largest, share
+from simulations.findings.registry import claim
 
 RUNS = "runs"
 
@@ -134,242 +134,186 @@ def _finite_half(rows: pd.DataFrame) -> Measured:
 
 
 FINDINGS = (
-    Finding(
+    claim(
         "optimizer_mismatch",
         "Spearman with retraining lost by the SGD formula against AdamW-influence, Adam and AdamW runs",
         "D",
-        "≥",
-        0.1,
         _mismatch("first-order", "sgd"),
     ),
-    Finding(
+    claim(
         "optimizer_mismatch",
         "Spearman with retraining gained by two-step push over AdamW-influence, Adam and AdamW runs",
         "ours",
-        "≥",
-        0.01,
         _mismatch("two-step", "first-order"),
     ),
-    Finding(
+    claim(
         "learning_rate_and_length",
         "log₁₀ growth of two-step's relative error from learning rate .001 to .03, 60 steps",
         "D",
-        "≥",
-        0.5,
         _growth("learning_rate", 0.001, 0.03, steps=60),
     ),
-    Finding(
+    claim(
         "learning_rate_and_length",
         "log₁₀ growth of two-step's relative error from 20 to 180 steps, learning rate .01",
         "D",
-        "≥",
-        0.3,
         _growth("steps", 20, 180, learning_rate=0.01),
     ),
-    Finding(
+    claim(
         "error_levels",
         "relative gap of the wrong optimiser minus that of the first order, learning rate .001",
         "D",
-        "≥",
-        0.2,
         _wrong_optimiser,
     ),
-    Finding(
+    claim(
         "push_blowup",
         "log₁₀ relative error of exact push, two steps with gradients that cancel to .1 %",
         "ours",
-        "≥",
-        1.0,
         _blow_up("exact-push", 2),
     ),
-    Finding(
+    claim(
         "push_blowup",
         "log₁₀ relative error of two-step push, one step with gradients that cancel to .1 %",
         "ours",
-        "≤",
-        -0.3,
         _blow_up("two-step", 1),
     ),
-    Finding(
+    claim(
         "push_blowup",
         "log₁₀ relative error of two-step push, two steps with gradients that cancel to .1 %",
         "ours",
-        "≤",
-        -0.3,
         _blow_up("two-step", 2),
         discussion="Two-step push repairs one young cancelling step and no more; freezing every step repairs any "
         "number.",
     ),
-    Finding(
+    claim(
         "push_blowup",
         "log₁₀ relative error of frozen push, two steps with gradients that cancel to .1 %",
         "ours",
-        "≤",
-        -2.0,
         _blow_up("frozen-push", 2),
     ),
-    Finding(
+    claim(
         "proxy",
         "Spearman of |two-step − first order| with first order's error, AdamW, learning rates ≤ .003",
         "ours",
-        "≥",
-        0.9,
         _proxy("proxy_spearman"),
     ),
-    Finding(
+    claim(
         "proxy",
         "share of samples where |two-step − first order| is within a factor of two of first order's error, AdamW, "
         "learning rates ≤ .003",
         "ours",
-        "≥",
-        0.8,
         _proxy("within_two"),
     ),
-    Finding(
+    claim(
         "proxy",
         "coverage of the 90 % bound calibrated on nine retrainings, families left out",
         "ours",
-        "=",
-        0.9,
         _coverage("calibrated_coverage"),
-        0.03,
         discussion="The quick size has too few runs to settle it; at full size it is .910 (docs/verdicts.md).",
     ),
-    Finding(
+    claim(
         "proxy",
         "coverage of the free 90 % bound, families left out",
         "ours",
-        "=",
-        0.9,
         _coverage("coverage"),
-        0.05,
         discussion="At full size it is .867, and by family it goes from .71 (ReLU, two hidden layers) to .96: only "
         "retrainings of the run itself make it .90 everywhere (docs/verdicts.md).",
     ),
-    Finding(
+    claim(
         "proxy",
         "share of runs called trust for free that deserve it, families left out",
         "ours",
-        "≥",
-        0.97,
         _verdict("free_label", "precision"),
         discussion="The quick size has too few runs to settle it; at full size 93 of 98 deserve it, and "
         "three of the other five are short runs of SGD with momentum (docs/verdicts.md).",
     ),
-    Finding(
+    claim(
         "proxy",
         "free verdicts that are too optimistic, families left out",
         "ours",
-        "≤",
-        0.03,
         _verdict("free_label", "optimistic"),
         discussion="The quick size has too few runs to settle it; at full size they are 7 of 330 (docs/verdicts.md).",
     ),
-    Finding(
+    claim(
         "proxy",
         "free verdicts that abstain, families left out",
         "ours",
-        "≤",
-        0.4,
         _verdict("free_label", "abstaining"),
         discussion="The quick size has too few runs to settle it; at full size they are 88 of 330 (docs/verdicts.md).",
     ),
-    Finding(
+    claim(
         "proxy",
         "share of runs called trust after sixteen retrainings that deserve it, families left out",
         "ours",
-        "≥",
-        0.97,
         _verdict("audited_label", "precision"),
         discussion="The quick size has too few runs to settle it; at full size 135 of 147 deserve it, and the "
         "claim fails: half of the others are language models (docs/verdicts.md).",
     ),
-    Finding(
+    claim(
         "proxy",
         "verdicts with sixteen retrainings that are right, families left out",
         "ours",
-        "≥",
-        0.85,
         _verdict("audited_label", "right"),
         discussion="Runs near the border between two labels are told apart by chance; most of the others are right. At "
         "full size 276 of 330 are (docs/verdicts.md).",
     ),
-    Finding(
+    claim(
         "proxy",
         "verdicts with sixteen retrainings that are too optimistic, families left out",
         "ours",
-        "≤",
-        0.03,
         _verdict("audited_label", "optimistic"),
         discussion="At full size the claim fails: 24 of 330, half of them trust of a run whose ranks alone "
         "hold, half ranks only of a run whose ranks do not hold either (docs/verdicts.md).",
     ),
-    Finding(
+    claim(
         "retrain_top",
         "relative error saved by retraining the largest tenth instead of a random tenth, learning rate .03",
         "ours",
-        "≥",
-        0.05,
         _retrained,
     ),
-    Finding(
+    claim(
         "dead_ends",
         "Spearman gained by damping the Hessian of two-step push by .9, learning rate .03",
         "ours",
-        "≤",
-        0.02,
         _idea("Hessian damped by .9", "two-step"),
     ),
-    Finding(
+    claim(
         "dead_ends",
         "Spearman gained by averaging four jittered runs over two-step push, learning rate .03",
         "ours",
-        "≤",
-        0.02,
         _idea("mean of jittered runs", "two-step"),
     ),
-    Finding(
+    claim(
         "dead_ends",
         "Spearman of the 20 largest retrained minus that of fitting views to them, learning rate .03",
         "ours",
-        "≥",
-        0.01,
         _idea("20 largest retrained", "views weighted by 20 largest"),
     ),
-    Finding(
+    claim(
         "dead_ends",
         "Spearman of the 20 largest retrained minus that of 20 random retrained, learning rate .03",
         "ours",
-        "≥",
-        0.01,
         _idea("20 largest retrained", "20 random retrained"),
         discussion="Retraining twenty of two hundred samples saves relative error, not rank: the largest are ranked "
         "right before they are retrained.",
     ),
-    Finding(
+    claim(
         "kinks",
         "Spearman of frozen push with retraining, three ReLU networks, learning rate .001",
         "ours",
-        "≤",
-        0.9,
         _kinked,
     ),
-    Finding(
+    claim(
         "kinks",
         "Spearman where the 15 truly worst estimates are retrained minus that where the 15 largest are, ReLU networks",
         "ours",
-        "≥",
-        0.01,
         _kinked_oracle,
     ),
-    Finding(
+    claim(
         "removal_convention",
         "relative error of mixing the removal conventions, |B| = 8 minus |B| = 64",
         "ours",
-        "≥",
-        0.1,
         _mixed,
     ),
-    Finding("system_level", "largest relative error of a float32 sweep", "ours", "≤", 1e-3, _precision),
-    Finding("system_level", "float16 sweeps that stay finite", "D", "≤", 0.0, _finite_half),
+    claim("system_level", "largest relative error of a float32 sweep", "ours", _precision),
+    claim("system_level", "float16 sweeps that stay finite", "D", _finite_half),
 )

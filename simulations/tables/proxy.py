@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from simulations.findings.finding import Finding
-from simulations.findings.ledger import judged_lines
 from simulations.findings.measures import Measured, contrast, sample, share
 from simulations.findings.trajectory import FINDINGS, VERDICTS, Trial, coverage, judged, verdict_trials
+from simulations.ledger.judge import judged_lines
 from simulations.studies.trajectory.proxy import ESTIMATORS
 
 FREE: dict[str, Trial] = {

@@ -9,7 +9,7 @@ from support import toy_claims
 from typer.testing import CliRunner
 
 import trak_theory.claims
-from simulations.findings.page import FORMULA_MARKS, between
+from simulations.ledger.page import FORMULA_MARKS, between
 from trak_theory.claims import registry
 from trak_theory.cli.claims import HEADINGS, SEED
 from trak_theory.cli.main import app

@@ -10,12 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from simulations.__main__ import app
-from simulations.engine.evidence import QUICK, pack, unpack
+from simulations.engine.evidence import FULL, QUICK, pack, unpack
 from simulations.engine.store import Store, read_cell
 from simulations.engine.study import all_studies, find_study
-from simulations.findings import all_findings, check
+from simulations.findings import all_findings
 from simulations.findings.finding import Finding, Judged
-from simulations.findings.ledger import Ledger, findings_table, judge_all
 from simulations.findings.measures import (
     Measured,
     contrast,
@@ -27,7 +26,9 @@ from simulations.findings.measures import (
     share,
     stratified,
 )
-from simulations.findings.page import MarksError, write_page
+from simulations.ledger import check
+from simulations.ledger.judge import Ledger, findings_table, judge_all, made_from, stored_cells
+from simulations.ledger.page import FORMULA_MARKS, FULL_MARKS, STUDY_MARKS, MarksError, between, write_page
 
 PAGE = Path(__file__).parents[2] / "CLAIMS.md"
 
@@ -203,7 +204,7 @@ def unpacked(tmp_path_factory):
 
 def test_shipped_rows_are_packed_and_unpacked_without_a_change(unpacked, tmp_path):
     assert QUICK.stat().st_size <= 2 * 2**20
-    cells = [cell for cell, _ in check._cells(unpacked)][::40]
+    cells = [cell for cell, _ in stored_cells(unpacked)][::40]
     pack(unpacked, cells, tmp_path / "packed.parquet")
     again = Store(tmp_path / "again")
     assert unpack(tmp_path / "packed.parquet", again) == len(cells)
@@ -215,7 +216,7 @@ def test_shipped_rows_are_packed_and_unpacked_without_a_change(unpacked, tmp_pat
 
 
 def test_the_page_says_what_its_rows_and_its_code_give():
-    assert check.faults(PAGE, QUICK) == [], "compute the quick size again, and then: make claims"
+    assert check.faults(PAGE, QUICK, FULL) == [], "compute the quick size again, and then: make claims"
 
 
 def test_what_fails_is_discussed(unpacked):
@@ -240,19 +241,27 @@ def test_an_edited_page_is_found_out(tmp_path, pattern, replacement):
     edited = re.sub(pattern, replacement, text, count=1, flags=re.MULTILINE)
     assert edited != text
     (tmp_path / "CLAIMS.md").write_text(edited)
-    assert check.faults(tmp_path / "CLAIMS.md", QUICK)
+    assert check.faults(tmp_path / "CLAIMS.md", QUICK, FULL)
 
 
-def test_edited_tables_are_found_out_though_their_digest_is_mended(tmp_path):
-    from simulations.findings.ledger import made_from
-    from simulations.findings.page import FORMULA_MARKS, STUDY_MARKS, between
-
+@pytest.mark.parametrize(
+    ("tables", "fault"),
+    [
+        ("studies", "the tables of studies are not what the rows give"),
+        ("full", "the tables of the full size are not what the rows give"),
+    ],
+)
+def test_edited_tables_are_found_out_though_their_digest_is_mended(tmp_path, tables, fault):
     page = tmp_path / "CLAIMS.md"
     shutil.copy(PAGE, page)
-    text = PAGE.read_text()
-    other = between(text, STUDY_MARKS).replace("| holds |", "| FAILS |")
-    write_page(page, studies=other, formulas=between(text, FORMULA_MARKS), made_from=made_from(), evidence=QUICK)
-    assert check.faults(page, QUICK) == ["the tables of studies are not what the rows give"]
+    says = {
+        "studies": between(PAGE.read_text(), STUDY_MARKS),
+        "full": between(PAGE.read_text(), FULL_MARKS),
+        "formulas": between(PAGE.read_text(), FORMULA_MARKS),
+    }
+    says[tables] += "\n\nAnd all is well."
+    write_page(page, **says, made_from=made_from(), evidence=(QUICK, FULL))
+    assert check.faults(page, QUICK, FULL) == [fault]
 
 
 def test_a_random_sample_of_shipped_rows_is_computed_again():
@@ -279,7 +288,7 @@ def test_a_page_without_marks_is_left_alone(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("no marks")
     with pytest.raises(MarksError, match="needs one line <!-- studies -->"):
-        write_page(page, studies="x", formulas="y", made_from="z", evidence=QUICK)
+        write_page(page, studies="x", full="w", formulas="y", made_from="z", evidence=(QUICK, FULL))
     assert page.read_text() == "no marks"
 
 

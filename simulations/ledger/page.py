@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 STUDY_MARKS = ("<!-- studies -->", "<!-- /studies -->")
+FULL_MARKS = ("<!-- full -->", "<!-- /full -->")
 FORMULA_MARKS = ("<!-- formulas -->", "<!-- /formulas -->")
 DIGEST_MARKS = ("<!-- digests -->", "<!-- /digests -->")
 
@@ -15,10 +17,10 @@ class MarksError(ValueError):
     """A page lacks the marks between which a table goes."""
 
 
-def write_page(path: Path, *, studies: str, formulas: str, made_from: str, evidence: Path) -> None:
+def write_page(path: Path, *, studies: str, full: str, formulas: str, made_from: str, evidence: Sequence[Path]) -> None:
     """Replace the tables and the digests of a page; nothing is written where a mark is missing."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    for table, marks in ((studies, STUDY_MARKS), (formulas, FORMULA_MARKS)):
+    for table, marks in ((studies, STUDY_MARKS), (full, FULL_MARKS), (formulas, FORMULA_MARKS)):
         text = _replaced(text, table, marks, path)
     text = _replaced(text, digests(text, made_from, evidence), DIGEST_MARKS, path)
     path.write_text(text, encoding="utf-8")
@@ -30,12 +32,16 @@ def between(text: str, marks: tuple[str, str]) -> str:
     return text.split(begin)[1].split(end)[0].strip()
 
 
-def digests(text: str, made_from: str, evidence: Path) -> str:
+def digests(text: str, made_from: str, evidence: Sequence[Path]) -> str:
     """Of all that the page says outside of its own digests, of the code it is made from, and of its rows."""
     says = re.sub(f"{DIGEST_MARKS[0]}.*{DIGEST_MARKS[1]}", "", text, flags=re.DOTALL)
-    rows = hashlib.sha256(evidence.read_bytes()).hexdigest()[:16] if evidence.exists() else "none"
-    page = hashlib.sha256(says.encode()).hexdigest()[:16]
-    return f"Digests: of this page `{page}`, of the code it is made from `{made_from}`, of its rows `{rows}`."
+    rows = " and ".join(f"`{_digest(path.read_bytes()) if path.exists() else 'none'}`" for path in evidence)
+    page = _digest(says.encode())
+    return f"Digests: of this page `{page}`, of the code it is made from `{made_from}`, of its rows {rows}."
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _replaced(text: str, table: str, marks: tuple[str, str], path: Path) -> str:

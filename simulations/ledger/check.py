@@ -6,50 +6,55 @@ import hashlib
 import math
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simulations.engine.evidence import unpack
-from simulations.engine.source import code_of
 from simulations.engine.store import Store, read_cell
 from simulations.engine.study import Cell, find_study
-from simulations.findings.ledger import findings_table, judge_all, made_from
-from simulations.findings.page import DIGEST_MARKS, STUDY_MARKS, between, digests
+from simulations.ledger.confirmed import confirmed_table
+from simulations.ledger.judge import findings_table, judge_all, judge_confirmed, made_from, of_other_code, stored_cells
+from simulations.ledger.page import DIGEST_MARKS, FULL_MARKS, STUDY_MARKS, between, digests
 
 CHEAP = 1.0  # seconds that a cell to compute again may be expected to take
 LAST_DIGITS = 1e-3  # relative to the largest entry of a column: other processors round otherwise
 
 
-def faults(page: Path, evidence: Path) -> list[str]:
+def faults(page: Path, quick: Path, full: Path) -> list[str]:
     """Faults of a page, in words; empty if it says what its rows and its code give."""
     text = page.read_text(encoding="utf-8")
-    if between(text, DIGEST_MARKS) != digests(text, made_from(), evidence):
+    if between(text, DIGEST_MARKS) != digests(text, made_from(), (quick, full)):
         return [f"{page.name} was edited, or its code or rows have changed: its digests differ"]
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder))
-        unpack(evidence, store)
-        stale = sorted({cell.study for cell, label in _cells(store) if _is_stale(cell, label)})
-        if stale:
+    with unpacked(quick) as store:
+        if stale := of_other_code(store):
             return [f"rows of {', '.join(stale)} were computed by other code"]
-        if between(text, STUDY_MARKS) != findings_table(judge_all(store, keep_stale=True)):
-            return ["the tables of studies are not what the rows give"]
+        judged = replace(judge_all(store, keep_stale=True), stale={})  # of packages, which the recomputed sample judges
+    if between(text, STUDY_MARKS) != findings_table(judged):
+        return ["the tables of studies are not what the rows give"]
+    with unpacked(full) as store:
+        if between(text, FULL_MARKS) != confirmed_table(judged, judge_confirmed(store)):
+            return ["the tables of the full size are not what the rows give"]
     return []
 
 
-def _is_stale(cell: Cell, label: dict[str, Any]) -> bool:
-    """By source alone: other versions of packages are for the sample that is computed again to judge."""
-    return label["code"]["source"] != code_of(find_study(cell.study).run).source
+@contextmanager
+def unpacked(evidence: Path) -> Iterator[Store]:
+    """A store of shipped rows, gone after the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        unpack(evidence, store)
+        yield store
 
 
 def recomputed(evidence: Path, count: int) -> Iterator[tuple[Cell, list[str]]]:
     """Some cheap cells, drawn by the digest of the rows: each with the columns that come out otherwise today."""
     rng = np.random.default_rng(int(hashlib.sha256(evidence.read_bytes()).hexdigest()[:12], 16))
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder))
-        unpack(evidence, store)
-        cheap = [cell for cell, _ in _cells(store) if _is_cheap(cell)]
+    with unpacked(evidence) as store:
+        cheap = [cell for cell, _ in stored_cells(store) if _is_cheap(cell)]
         for place in rng.choice(len(cheap), min(count, len(cheap)), replace=False):
             cell = cheap[place]
             there = read_cell(store.path(cell))[0].to_pylist()
@@ -59,12 +64,6 @@ def recomputed(evidence: Path, count: int) -> Iterator[tuple[Cell, list[str]]]:
 def _is_cheap(cell: Cell) -> bool:
     study = find_study(cell.study)
     return study.extra is None and study.duration(cell.params) <= CHEAP
-
-
-def _cells(store: Store) -> list[tuple[Cell, dict[str, Any]]]:
-    paths = sorted(store.out.glob("*/*.parquet"))
-    labels = [(path.parent.name, dict(read_cell(path)[1])) for path in paths]
-    return [(Cell(study, label["params"], label["seed"]), label) for study, label in labels]
 
 
 def _differing(there: list[dict[str, Any]], here: list[dict[str, Any]]) -> list[str]:

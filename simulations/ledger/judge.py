@@ -3,52 +3,87 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
 from simulations.engine.reach import Reach
 from simulations.engine.reading import reading
-from simulations.engine.store import Store
-from simulations.engine.study import find_study
+from simulations.engine.source import code_of
+from simulations.engine.store import Store, read_cell
+from simulations.engine.study import Cell, Size, find_study
 from simulations.engine.syntax import Symbol
 from simulations.findings import all_findings
 from simulations.findings.finding import Finding, Judged
 from simulations.findings.measures import Measured
+from simulations.findings.registry import CONFIRMATION, REGISTRY
 
 HEADINGS = ("claim", "source", "predicted", "measured", "95 % interval", "over", "verdict")
 # What the page says rests on these, on what they reach, and on the rows.
-ROOTS = (Symbol("simulations.findings.ledger", "findings_table"), Symbol("trak_theory.claims", "ledger"))
+ROOTS = (
+    Symbol("simulations.ledger.judge", "findings_table"),
+    Symbol("simulations.ledger.confirmed", "confirmed_table"),
+    Symbol("trak_theory.claims", "ledger"),
+)
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Every finding judged, studies whose quick size is not stored whole, and studies → what is stale of them."""
+    """Every finding judged, studies whose size is not stored whole, and studies → what is stale of them."""
 
     judged: list[Judged]
     missing: list[str]
     stale: dict[str, str]
 
 
-def judge_all(store: Store, *, seed: int = 0, keep_stale: bool = False) -> Ledger:
-    """Every finding on the quick size of its study under one seed. Raises StaleError for rows of other code."""
+def judge_all(store: Store, *, size: Size = "quick", seed: int = 0, keep_stale: bool = False) -> Ledger:
+    """Every finding on one size of its study under one seed. Raises StaleError for rows of other code."""
     judged: list[Judged] = []
     missing = []
     with reading([seed], keep_stale=keep_stale) as rules:
         for name, findings in groupby(all_findings(), lambda finding: finding.study):
             study = find_study(name)
-            if not all(store.path(cell).exists() for cell in study.cells("quick", seed)):
+            if not all(store.path(cell).exists() for cell in study.cells(size, seed)):
                 missing.append(name)
                 continue
-            rows = store.load(study, "quick")
+            rows = store.load(study, size)
             judged += [each for finding in findings for each in finding.judge(rows)]
     return Ledger(judged, missing, dict(rules.stale))
 
 
+def judge_confirmed(store: Store) -> Ledger:
+    """Every finding on the full size of its study under the seed of the confirmation; rows of other code count.
+
+    `stale` goes by source alone: a full size takes hours, and is not run again for another version of a package.
+    """
+    ledger = judge_all(store, size="full", seed=CONFIRMATION, keep_stale=True)
+    return replace(ledger, stale=dict.fromkeys(of_other_code(store), "other source"))
+
+
+def stored_cells(store: Store) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Every finished cell of a store, with its label."""
+    for path in sorted(store.out.glob("*/*.parquet")):
+        label = dict(read_cell(path)[1])
+        yield Cell(path.parent.name, label["params"], label["seed"]), label
+
+
+def of_other_code(store: Store) -> list[str]:
+    """Studies with a cell that other source computed, whatever the versions of packages."""
+    return sorted(
+        {
+            cell.study
+            for cell, label in stored_cells(store)
+            if label["code"]["source"] != code_of(find_study(cell.study).run).source
+        }
+    )
+
+
 def findings_table(ledger: Ledger) -> str:
     """Markdown: the count, what does not hold, then one section a study with its command."""
-    return "\n".join([_count(ledger), "", *_unsettled(ledger), *_sections(ledger)]).strip()
+    return "\n".join([count(ledger), "", *_unsettled(ledger), *_sections(ledger)]).strip()
 
 
 def _unsettled(ledger: Ledger) -> list[str]:
@@ -78,29 +113,37 @@ def _sections(ledger: Ledger) -> list[str]:
 def judged_lines(entries: list[Judged], with_study: bool = False) -> list[str]:
     """A Markdown table, one line a claim."""
     headings = (("study",) if with_study else ()) + HEADINGS
+    return markdown(headings, [_cells(entry, entry.finding.study if with_study else "") for entry in entries])
+
+
+def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table; a bar inside of a cell is escaped."""
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    return lines + [_line(entry, entry.finding.study if with_study else "") for entry in entries]
+    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
-def _line(entry: Judged, study: str) -> str:
-    found, statement = entry.found, entry.statement.replace("|", "\\|")
+def _cells(entry: Judged, study: str) -> list[str]:
+    found = entry.found
     cells = [study] if study else []
-    cells += [statement, entry.finding.source, _predicted(entry.finding), f"{found.value:.4g}"]
-    return "| " + " | ".join([*cells, _interval(found), found.over, entry.verdict]) + " |"
+    cells += [entry.statement, entry.finding.source, predicted(entry.finding), f"{found.value:.4g}"]
+    return [*cells, interval(found), found.over, entry.verdict]
 
 
-def _predicted(finding: Finding) -> str:
+def predicted(finding: Finding) -> str:
+    """Relation and threshold, with the half-width of a band."""
     tolerance = f" ± {finding.tolerance:g}" if finding.relation == "=" else ""
     return f"{finding.relation} {finding.predicted:g}{tolerance}"
 
 
-def _interval(found: Measured) -> str:
+def interval(found: Measured) -> str:
+    """Its ends; a dash for a statement on all cases that were tried."""
     if found.low == found.high:
         return "–"
     return f"{found.low:.3g} to {found.high:.3g}" if np.isfinite(found.low) else "none from one"
 
 
-def _count(ledger: Ledger) -> str:
+def count(ledger: Ledger) -> str:
+    """How many claims hold, fail, are unclear, and are mixed."""
     verdicts = [entry.verdict for entry in ledger.judged]
     return (
         f"{verdicts.count('holds')} of {len(verdicts)} claims hold, {verdicts.count('FAILS')} fail, "
@@ -109,8 +152,9 @@ def _count(ledger: Ledger) -> str:
 
 
 def made_from() -> str:
-    """Digest of the source of findings, claims on formulas, and all that they reach in the library."""
+    """Digest of the registry and of the source of findings, claims on formulas, and all that they reach."""
     reached = Reach()
     for symbol in ROOTS:
         reached.follow(symbol)
-    return hashlib.sha256("\n".join(sorted(reached.texts())).encode()).hexdigest()[:16]
+    texts = [*sorted(reached.texts()), REGISTRY.read_text(encoding="utf-8")]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]

@@ -1,0 +1,68 @@
+"""Claims at full size, under a seed that nothing was tuned on: registered threshold, quick and full side by side."""
+
+from __future__ import annotations
+
+from simulations.findings.finding import Judged
+from simulations.findings.registry import CONFIRMATION, registry
+from simulations.ledger.judge import Ledger, count, interval, markdown, predicted
+
+HEADINGS = ("study", "claim", "registered", "quick", "full", "95 % interval", "over", "quick", "full")
+
+
+def confirmed_table(quick: Ledger, full: Ledger) -> str:
+    """Markdown: the count, verdicts that changed against the quick size, all others, what was not run or has aged."""
+    before = {_key(entry): entry for entry in quick.judged}
+    changed = [entry for entry in full.judged if _key(entry) in before and before[_key(entry)].verdict != entry.verdict]
+    same = [entry for entry in full.judged if entry not in changed]
+    parts = [count(full)] if full.judged else ["No study has been run at full size under the seed of the confirmation."]
+    parts += _part("Verdicts that the full size changed", changed, before)
+    parts += _part("Verdicts that stay", same, before)
+    return "\n\n".join([*parts, *_missing(full), *_aged(full), *_amendments()])
+
+
+def _key(entry: Judged) -> tuple[str, str]:
+    return entry.finding.study, entry.statement
+
+
+def _part(title: str, entries: list[Judged], before: dict[tuple[str, str], Judged]) -> list[str]:
+    if not entries:
+        return []
+    return [
+        f"### {title}",
+        "\n".join(markdown(HEADINGS, [_cells(entry, before.get(_key(entry))) for entry in entries])),
+    ]
+
+
+def _cells(entry: Judged, quick: Judged | None) -> list[str]:
+    found = entry.found
+    first = [entry.finding.study, entry.statement, predicted(entry.finding)]
+    measured = [f"{quick.found.value:.4g}" if quick else "–", f"{found.value:.4g}", interval(found), found.over]
+    return [*first, *measured, quick.verdict if quick else "–", entry.verdict]
+
+
+def _missing(full: Ledger) -> list[str]:
+    if not full.missing:
+        return []
+    return [f"Not yet run at full size: {', '.join(full.missing)}. `{_command('NAME')}`"]
+
+
+def _command(name: str) -> str:
+    return f"python -m simulations run {name} --size full --seed {CONFIRMATION}"
+
+
+def _aged(full: Ledger) -> list[str]:
+    """Full sizes take hours and are not computed again for every change of code; the page says which have aged."""
+    if not full.stale:
+        return []
+    names = ", ".join(name for name in full.stale)
+    return [f"Code or packages have changed since these were run: {names}."]
+
+
+def _amendments() -> list[str]:
+    """Thresholds that are no longer what was registered."""
+    lines = [
+        f"- {study}, *{statement}*: {change.was} until {change.on}. {change.why}"
+        for (study, statement), entry in registry().items()
+        for change in entry.amended
+    ]
+    return ["### Thresholds changed after they were registered", "\n".join(lines) if lines else "None."]

@@ -1,0 +1,85 @@
+"""The full size beside the quick one: verdicts that change come first, rows of other code and gaps are named."""
+
+from datetime import date
+
+import pandas as pd
+import pytest
+
+from simulations.engine.evidence import pack_whole, unpack
+from simulations.engine.store import Store, encode
+from simulations.engine.study import find_study
+from simulations.findings import registry
+from simulations.findings.finding import Finding, Judged
+from simulations.findings.measures import Measured
+from simulations.ledger import confirmed
+from simulations.ledger.confirmed import confirmed_table
+from simulations.ledger.judge import Ledger, judge_confirmed
+
+PLAN = find_study("plan")
+
+
+def entry(statement, value, verdict):
+    found = Measured(value, value - 0.1, value + 0.1, "8 runs")
+    return Judged(Finding("ladder", statement, "ours", "≥", 1.0, lambda _: found), statement, found, verdict)
+
+
+@pytest.fixture
+def page():
+    quick = Ledger([entry("a", 1.5, "holds"), entry("b", 1.05, "unclear"), entry("c", 0.5, "FAILS")], [], {})
+    full = Ledger([entry("a", 1.4, "holds"), entry("b", 0.8, "FAILS")], ["plan"], {"ladder": "other source"})
+    return confirmed_table(quick, full)
+
+
+def test_a_verdict_that_the_full_size_changed_stands_first(page):
+    first, second = page.split("### Verdicts that stay")
+    assert first.startswith("1 of 2 claims hold, 1 fail")
+    assert "| ladder | b | ≥ 1 | 1.05 | 0.8 | 0.7 to 0.9 | 8 runs | unclear | FAILS |" in first
+    assert "| ladder | a | ≥ 1 | 1.5 | 1.4 | 1.3 to 1.5 | 8 runs | holds | holds |" in second
+
+
+def test_what_was_not_run_and_what_has_aged_is_named(page):
+    assert "Not yet run at full size: plan. `python -m simulations run NAME --size full --seed" in page
+    assert "Code or packages have changed since these were run: ladder." in page
+    assert page.endswith("### Thresholds changed after they were registered\n\nNone.")
+
+
+def test_a_threshold_that_was_changed_is_shown_with_its_past(monkeypatch, page):
+    change = registry.Amendment(date(2026, 12, 24), "≥ 0.9", "Two networks diverge at this size.")
+    held_to = registry.Registered(date(2026, 11, 29), registry.parse_threshold("≥ 0.8"), "reason", (change,))
+    monkeypatch.setattr(confirmed, "registry", lambda: {("ladder", "a"): held_to})
+    table = confirmed_table(Ledger([], [], {}), Ledger([], [], {}))
+    assert "- ladder, *a*: ≥ 0.9 until 2026-12-24. Two networks diverge at this size." in table
+
+
+def stored(store, seed, value, cells=None):
+    """Made-up rows of the study `plan` at full size, of code that is not today's."""
+    store.prepare("plan")
+    for cell in PLAN.cells("full", seed)[:cells]:
+        store.write(cell, encode(cell, [{"value": value}], {"code": {"source": "of old", "packages": {}}}))
+
+
+def values(evidence, folder, seed):
+    store = Store(folder)
+    unpack(evidence, store)
+    return [pd.read_parquet(store.path(cell))["value"][0] for cell in PLAN.cells("full", seed)]
+
+
+def test_whole_sizes_replace_shipped_rows_and_parts_do_not(tmp_path):
+    evidence, seed = tmp_path / "full.parquet", registry.CONFIRMATION
+    grids = [PLAN.cells("full", seed), find_study("rank_law").cells("full", seed)]
+    first, part, other = Store(tmp_path / "first"), Store(tmp_path / "part"), Store(tmp_path / "other")
+    stored(first, seed, 1.0)
+    pack_whole(first, grids, evidence)
+    stored(part, seed, 2.0, cells=1)
+    pack_whole(part, grids, evidence)
+    assert values(evidence, tmp_path / "a", seed) == [1.0] * len(PLAN.full)
+    stored(other, seed, 3.0)
+    pack_whole(other, grids, evidence)
+    assert values(evidence, tmp_path / "b", seed) == [3.0] * len(PLAN.full)
+
+
+def test_rows_under_another_seed_confirm_nothing(tmp_path):
+    store = Store(tmp_path)
+    stored(store, registry.CONFIRMATION + 1, 1.0)
+    assert "plan" in judge_confirmed(store).missing
+    assert judge_confirmed(store).judged == []
