@@ -63,7 +63,7 @@ def _rows(store: Store, scale: float, projected: bool) -> tuple[Features, Querie
     rows = tuple(StoredRows(member.features, scale) for member in store.members)
     asked = tuple(_scaled(member.queries, scale) for member in store.members if member.queries is not None)
     if not projected:
-        whole = [_scaled(each.array, scale) for each in rows]
+        whole = [_scaled(np.asarray(each.array), scale) for each in rows]
         return (whole[0], asked[0]) if len(rows) == 1 else (np.stack(whole), np.stack(asked))
     return (rows[0], asked[0]) if len(rows) == 1 else (rows, asked)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.errors import StoreError
+from trak_theory.numerics.rows import ChunkedRows
 
 
 class RecoveredRidge(NamedTuple):
@@ -29,7 +30,7 @@ class RecoveredRidge(NamedTuple):
 class Member:
     """One model of an ensemble, or one projection of a model.
 
-    features        (n, k) rows x_i = Pᵀφ_i in the package's own scale, memory-mapped where the file allows it
+    features        (n, k) rows x_i = Pᵀφ_i in the package's own scale, mapped; several files, bfloat16: ChunkedRows
     queries         (q, k) rows x*_j in the same scale; None where the store holds none
     residual        (n,) ∂ℓ/∂f, negative for 1 − p; None where the rows are gradients of the loss, which hold it
     preconditioned  (n, k) rows x_iᵀ(XᵀX + μI)⁻¹ up to one positive factor a block, where the package keeps them
@@ -41,10 +42,10 @@ class Member:
     """
 
     name: str
-    features: Array = field(repr=False)
+    features: Array | ChunkedRows = field(repr=False)
     queries: Array | None = field(default=None, repr=False)
     residual: Array | None = field(default=None, repr=False)
-    preconditioned: Array | None = field(default=None, repr=False)
+    preconditioned: Array | ChunkedRows | None = field(default=None, repr=False)
     units: tuple[float, ...] = (1.0,)
     recovered: tuple[RecoveredRidge, ...] = ()
 
@@ -98,7 +99,7 @@ class Store:
     notes: tuple[str, ...] = ()
 
     @property
-    def features(self) -> Array | None:
+    def features(self) -> Array | ChunkedRows | None:
         """Rows of the first member."""
         return self.members[0].features if self.members else None
 
