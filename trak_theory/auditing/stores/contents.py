@@ -15,7 +15,7 @@ from trak_theory.numerics.rows import ChunkedRows
 
 
 class RecoveredRidge(NamedTuple):
-    """μ of XᵀX + μI in the scale of the stored rows, the standard error of the fit, and its relative residual.
+    """μ of XᵀX + μI in the scale of the stored rows, its standard error, relative residual of the fit, and factor.
 
     misfit is about the precision of the stored numbers (1e-5, half precision 2e-2) if the rows are what they should be,
     and near 1 if they are of another model, or if XᵀX was singular in the precision it was inverted in.
@@ -24,6 +24,7 @@ class RecoveredRidge(NamedTuple):
     value: float
     se: float
     misfit: float
+    factor: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,11 @@ class Member:
     preconditioned  (n, k) rows x_iᵀ(XᵀX + μI)⁻¹ up to one positive factor a block, where the package keeps them
     units           per block of G, the μ (in the scale of `features`) of one unit of the package's ridge setting; ()
                     where that setting is no ridge, or not known
+    weight          factor on this model's kernel in the mean over models that the package takes
     recovered       per block of G, the μ that `features` and `preconditioned` tell; () without the latter
 
-    With G = (XᵀX + μI)⁻¹ its scores are −r_i x_iᵀGx*_j, and x_iᵀGx*_j where the residual is None.
+    With G = (XᵀX + μI)⁻¹ its scores are −r_i x_iᵀGx*_j, and x_iᵀGx*_j where the residual is None; packages that divide
+    by the mean |G| of each model, as traker and bergson do, take the mean of −r_i w x_iᵀGx*_j with weights w.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Member:
     preconditioned: Array | ChunkedRows | None = field(default=None, repr=False)
     units: tuple[float, ...] = (1.0,)
     recovered: tuple[RecoveredRidge, ...] = ()
+    weight: float = 1.0
 
 
 def mean_residual(members: Sequence[Member]) -> Array | None:

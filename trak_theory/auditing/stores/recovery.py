@@ -50,7 +50,7 @@ def _fit(design: Array, target: Array) -> RecoveredRidge:
     residual = np.linalg.norm(target - design @ found)
     error = residual / np.sqrt(max(target.size - 2, 1)) * np.sqrt(max(inverse[0, 0], 0.0)) / scales[0]
     misfit = float(residual / np.linalg.norm(target)) if target.any() else 1.0
-    return RecoveredRidge(float(found[0]), float(error), misfit)
+    return RecoveredRidge(float(found[0]), float(error), misfit, float(found[1]))
 
 
 def _cosines(width: int) -> Array:

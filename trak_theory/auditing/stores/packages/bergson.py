@@ -184,19 +184,21 @@ def _part(path: Path, final: Path) -> _Part:
     if stored is not None:
         queries, more = _raw_queries(path / "query", stored, index.rows, config, damping, blocks)
         remarks += more
-    member = Member(path.name, index.rows, queries, residual, units=damping.units(index.rows, blocks))
-    return _Part(member, index, damping, blocks, _factor(path, stored), notes + remarks)
+    weight = 1 / _trak_scale(path)
+    factor = None if stored is None else np.asarray(stored, np.float64) * weight
+    member = Member(path.name, index.rows, queries, residual, units=damping.units(index.rows, blocks), weight=weight)
+    return _Part(member, index, damping, blocks, factor, notes + remarks)
 
 
-def _factor(path: Path, stored: Array | None) -> Array | None:
-    """Query rows over trak_scale, where there is one."""
+def _trak_scale(path: Path) -> float:
+    """Mean |n G| of a model, where there is one."""
     file = path / "scores" / "trak_scale.npy"
-    if stored is None or not file.exists():
-        return stored
+    if not file.exists():
+        return 1.0
     scale = float(read_npy(file, ())[()])
     if not 0 < scale < np.inf:
         raise StoreError(f"{file}: expected a positive number, found {scale}")
-    return np.asarray(stored, np.float64) / scale
+    return scale
 
 
 def _damping(config: Config) -> _Damping:
