@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from simulations.benchmarks.timing import machine, side_by_side
 from trak_theory.auditing.stores import recognise
 from trak_theory.numerics.gram import blocked_gram, gram_workers
+from trak_theory.numerics.rows import ChunkedRows
 
 ENTRIES = 2**23  # written at a time
 LIMIT = 2.0  # GiB of memory of the whole audit of projected rows
@@ -81,7 +82,7 @@ def _steps(path: Path, jobs: int, repeats: int) -> None:
     )
 
 
-def _gram(rows: np.ndarray, jobs: int) -> np.ndarray:
+def _gram(rows: np.ndarray | ChunkedRows, jobs: int) -> np.ndarray:
     with gram_workers(jobs):
         return blocked_gram(rows)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from scipy.stats import spearmanr
 
+from trak_theory.auditing.stored import audit_store
 from trak_theory.auditing.stores import recognise
 from trak_theory.auditing.stores.recovery import recovered_ridges
 from trak_theory.errors import StoreError
@@ -264,3 +266,14 @@ def test_points_of_the_class_of_a_query_help_it(name):
     scores = np.asarray(recognise(STORES / name).scores, float)
     assert same.sum() == 16
     assert scores[same].mean() - scores[~same].mean() > scores.std()
+
+
+@pytest.mark.parametrize("path", [TRAKER / "ensemble", BERGSON / "ensemble"])
+def test_an_ensemble_of_models_raises_no_alarm(path):
+    """Both packages divide each model's kernel by its mean |G| before they average; bergson's μ is each model's own."""
+    store = recognise(path)
+    found = audit_store(store).recomputed
+    assert found.explanation is None
+    assert found.difference < 1e-4
+    uneven = [replace(member, weight=1.0 + index) for index, member in enumerate(store.members)]
+    assert audit_store(replace(store, members=tuple(uneven))).recomputed.explanation is not None

@@ -11,8 +11,9 @@ from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 
 from trak_theory.numerics.checks import non_negative, positive_count, real_array
-from trak_theory.numerics.rows import StoredRows
+from trak_theory.numerics.rows import ChunkedRows, StoredRows
 
+BLOCK = 2**24  # entries looked at together
 LARGEST, SMALLEST = 1e100, 1e-100  # of the largest entry: squares and their inverses stay finite
 Features = ArrayLike | StoredRows | Sequence[StoredRows]
 Queries = ArrayLike | Sequence[Array]
@@ -128,6 +129,8 @@ def _residual(value: ArrayLike, n: int) -> Array:
 
 
 def _epsilon(array: ArrayLike | StoredRows | None) -> float:
+    if isinstance(array, StoredRows) and isinstance(array.array, ChunkedRows):
+        return array.array.epsilon
     dtype = getattr(array, "dtype", None)
     return float(np.finfo(dtype).eps) if dtype is not None and dtype.kind == "f" else DOUBLE
 
@@ -135,25 +138,29 @@ def _epsilon(array: ArrayLike | StoredRows | None) -> float:
 def _rows(value: ArrayLike | StoredRows) -> Array | StoredRows:
     if not isinstance(value, StoredRows):
         return _matrix("features", value)
-    _matrix("features", value.array)
+    _check_matrix("features", value.array)
     return value
 
 
 def _matrix(name: str, value: ArrayLike) -> Array:
     """A finite real matrix, left as it is (memory-mapped, single precision): its blocks are converted when used."""
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    _check_matrix(name, array)
+    return array
+
+
+def _check_matrix(name: str, array: Array | ChunkedRows) -> None:
     if array.dtype.kind not in "biuf" or array.ndim != 2 or array.size == 0:
-        return real_array(name, array, 2)  # which says what is wrong
-    step, largest = max(1, 2**24 // array.shape[1]), 0.0
+        real_array(name, array, 2)  # which says what is wrong
+    step, largest = max(1, BLOCK // array.shape[1]), 0.0
     for start in range(0, len(array), step):
-        block = array[start : start + step]
+        block = np.asarray(array[start : start + step])
         if not np.isfinite(block).all():
             row = start + int(np.argmax(~np.isfinite(block).all(1)))
             raise ValueError(f"{name} has non-finite entries (NaN or inf), the first in row {row}")
         largest = max(largest, float(np.abs(block).max()))
     if largest and not SMALLEST < largest < LARGEST:
         raise ValueError(f"{name} reach {largest:.3g}: their squares leave the range of floating point; rescale them")
-    return array
 
 
 def _vector(name: str, value: ArrayLike, n: int) -> Array:

@@ -13,6 +13,7 @@ from trak_theory.auditing.inputs import Features, Queries
 from trak_theory.auditing.packages import Package
 from trak_theory.auditing.result import Audit
 from trak_theory.auditing.stores import Store
+from trak_theory.auditing.stores.contents import Member
 from trak_theory.errors import StoreError
 from trak_theory.numerics.rows import StoredRows
 from trak_theory.retraining.ridge_rule import TrainingRecipe
@@ -60,17 +61,31 @@ def _scale(store: Store, parameters: int | None) -> float | None:
 
 def _rows(store: Store, scale: float, projected: bool) -> tuple[Features, Queries]:
     """Rows and queries in the scale of E PPᵀ = I: mapped if projected, whole arrays of the same precision otherwise."""
-    rows = tuple(StoredRows(member.features, scale) for member in store.members)
-    asked = tuple(_scaled(member.queries, scale) for member in store.members if member.queries is not None)
+    factors = [scale * _to_one_ridge(store, member) for member in store.members]
+    rows = tuple(StoredRows(each.features, by) for each, by in zip(store.members, factors, strict=True))
+    pairs = zip(store.members, factors, _weights(store), strict=True)
+    asked = tuple(_scaled(each.queries, by * weight) for each, by, weight in pairs if each.queries is not None)
     if not projected:
-        whole = [_scaled(each.array, scale) for each in rows]
+        whole = [_scaled(np.asarray(each.array), each.scale) for each in rows]
         return (whole[0], asked[0]) if len(rows) == 1 else (np.stack(whole), np.stack(asked))
     return (rows[0], asked[0]) if len(rows) == 1 else (rows, asked)
 
 
+def _to_one_ridge(store: Store, member: Member) -> float:
+    """√(μ₀/μ_m): rows times it have the ridge of the first model, and the kernel stays what it is."""
+    first, own = store.members[0].units, member.units
+    return float(np.sqrt(first[0] / own[0])) if len(first) == len(own) == 1 and own[0] > 0 else 1.0
+
+
+def _weights(store: Store) -> Array:
+    """Of each model's kernel, of mean one: the linear factor on its queries that makes the mean the package's own."""
+    weights = np.array([member.weight for member in store.members])
+    return weights / weights.mean()
+
+
 def _scaled(rows: Array, scale: float) -> Array:
-    """Untouched and memory-mapped where there is nothing to undo; of the same precision."""
-    return rows if scale == 1.0 else rows * np.asarray(scale, rows.dtype)
+    """Untouched and memory-mapped where there is nothing to undo; half precision becomes single."""
+    return rows if scale == 1.0 else rows * np.asarray(scale, np.promote_types(rows.dtype, np.float32))
 
 
 def _own(store: Store, options: Options) -> Audit:
@@ -117,7 +132,7 @@ def _ridge(store: Store) -> float:
     member = store.members[0]
     if len(member.recovered) != 1 or len(member.units) != 1:
         raise StoreError(f"{store.path}: {store.missing.get('ridge', 'the ridge is not stored: give --ridge')}")
-    value, error, misfit = member.recovered[0]
+    value, error, misfit, _ = member.recovered[0]
     if misfit > MISFIT:
         raise StoreError(f"{store.path}: the ridge cannot be recovered (misfit {misfit:.2g}): give --ridge")
     return value / member.units[0] if value > SURE * error else 0.0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy import ndarray as Array
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 
 @runtime_checkable
@@ -35,7 +36,7 @@ class StoredRows:
     ((3, 2), [[30.0, 40.0], [50.0, 60.0]])
     """
 
-    array: Array
+    array: Array | ChunkedRows
     scale: float = 1.0
 
     @property
@@ -95,7 +96,120 @@ class _PlacedRows:
         return StoredRows(self.place.opened(), self.scale).read()
 
 
-def _place(array: Array) -> _Place | None:
+@dataclass(frozen=True, eq=False)
+class ChunkedRows:
+    """Rows (n, k) of several arrays, one after the other, joined and decoded only where they are read.
+
+    parts      arrays (n_c, k) of one real type, mapped from files or not
+    bfloat16   whether they hold bfloat16 as uint16, the upper half of single precision, which is what is read
+
+    A slice is taken without reading; numpy's functions read what they are given. Pickled as the places in the files.
+
+    >>> rows = ChunkedRows((np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]])))
+    >>> rows.shape, rows[:2, 1:].read().tolist()
+    ((3, 2), [[2.0], [4.0]])
+    """
+
+    parts: tuple[Array, ...]
+    bfloat16: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return sum(map(len, self.parts)), self.parts[0].shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.float32) if self.bfloat16 else self.parts[0].dtype
+
+    @property
+    def epsilon(self) -> float:
+        """Relative rounding of the stored numbers."""
+        return 2.0**-7 if self.bfloat16 else float(np.finfo(self.dtype).eps)
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    @property
+    def size(self) -> int:
+        n, k = self.shape
+        return n * k
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice | tuple[slice, slice]) -> ChunkedRows:
+        rows, columns = index if isinstance(index, tuple) else (index, slice(None))
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            raise IndexError(f"rows are read in their order, without gaps: {rows}")
+        edges = pairwise(accumulate(map(len, self.parts), initial=0))
+        spans = [(part, first, last) for part, (first, last) in zip(self.parts, edges, strict=True)]
+        met = [span for span in spans if span[1] < stop and start < span[2]]
+        inside = [part[max(start - first, 0) : stop - first] for part, first, _ in met]
+        return ChunkedRows(tuple(part[:, columns] for part in inside or [self.parts[0][:0]]), self.bfloat16)
+
+    def part(self, start: int, stop: int) -> ChunkedRows:
+        return self[start:stop]
+
+    def read(self) -> Array:
+        return self.astype(np.float64)
+
+    def astype(self, dtype: DTypeLike) -> Array:
+        """All of them, in memory."""
+        found, end = np.empty(self.shape, dtype), 0
+        for part in self.parts:
+            start, end = end, end + len(part)
+            found[start:end] = (part.astype(np.uint32) << 16).view(np.float32) if self.bfloat16 else part
+        return found
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return self.astype(self.dtype if dtype is None else dtype)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        places = [_place(part) for part in self.parts]
+        kept = [part if place is None else place for part, place in zip(self.parts, places, strict=True)]
+        return (_PlacedChunks, (tuple(kept), self.bfloat16))
+
+
+@dataclass(frozen=True)
+class _PlacedChunks:
+    """ChunkedRows whose files are opened only when they are read."""
+
+    parts: tuple[Array | _Place, ...]
+    bfloat16: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
+
+    def _opened(self) -> ChunkedRows:
+        parts = tuple(part.opened() if isinstance(part, _Place) else part for part in self.parts)
+        return ChunkedRows(parts, self.bfloat16)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice | tuple[slice, slice]) -> ChunkedRows:
+        return self._opened()[index]
+
+    def part(self, start: int, stop: int) -> ChunkedRows:
+        return self._opened().part(start, stop)
+
+    def read(self) -> Array:
+        return self._opened().read()
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.asarray(self._opened(), dtype)
+
+
+def _place(array: Array | ChunkedRows) -> _Place | None:
+    if isinstance(array, ChunkedRows):
+        return None  # each of its parts has one
     root = array
     while isinstance(root.base, np.ndarray):
         root = root.base

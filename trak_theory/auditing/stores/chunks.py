@@ -7,23 +7,25 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.auditing.stores.files import read_npy
+from trak_theory.auditing.stores.files import BFLOAT16, read_npy
 from trak_theory.auditing.stores.values import checked_rows
 from trak_theory.errors import StoreError
+from trak_theory.numerics.rows import ChunkedRows
 
 SCORES = "scores.npy"
+BLOCK = 2**22  # entries held in double precision at a time
 
 
-def joined(parts: list[Array]) -> Array:
-    """The rows of all parts: the file itself where there is one, a copy in memory otherwise."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def joined(parts: list[Array], name: str) -> Array | ChunkedRows:
+    """The rows of all parts, of stored numbers of that name: one file itself, several or bfloat16 read in blocks."""
+    return parts[0] if len(parts) == 1 and name != BFLOAT16 else ChunkedRows(tuple(parts), name == BFLOAT16)
 
 
-def mean_eigenvalues(rows: Array, blocks: tuple[int, ...]) -> tuple[float, ...]:
+def mean_eigenvalues(rows: Array | ChunkedRows, blocks: tuple[int, ...]) -> tuple[float, ...]:
     """tr X_bᵀX_b/k_b of each block of columns, in one pass over the rows."""
     edges = np.concatenate([[0], np.cumsum(blocks)[:-1]]).astype(int)
     squares = np.zeros(rows.shape[1])
-    step = max(1, 2**22 // rows.shape[1])
+    step = max(1, BLOCK // rows.shape[1])
     for start in range(0, len(rows), step):
         block = rows[start : start + step].astype(np.float64)
         squares += np.einsum("ij,ij->j", block, block)

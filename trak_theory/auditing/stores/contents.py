@@ -11,10 +11,11 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.errors import StoreError
+from trak_theory.numerics.rows import ChunkedRows
 
 
 class RecoveredRidge(NamedTuple):
-    """μ of XᵀX + μI in the scale of the stored rows, the standard error of the fit, and its relative residual.
+    """μ of XᵀX + μI in the scale of the stored rows, its standard error, relative residual of the fit, and factor.
 
     misfit is about the precision of the stored numbers (1e-5, half precision 2e-2) if the rows are what they should be,
     and near 1 if they are of another model, or if XᵀX was singular in the precision it was inverted in.
@@ -23,30 +24,34 @@ class RecoveredRidge(NamedTuple):
     value: float
     se: float
     misfit: float
+    factor: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
     """One model of an ensemble, or one projection of a model.
 
-    features        (n, k) rows x_i = Pᵀφ_i in the package's own scale, memory-mapped where the file allows it
+    features        (n, k) rows x_i = Pᵀφ_i in the package's own scale, mapped; several files, bfloat16: ChunkedRows
     queries         (q, k) rows x*_j in the same scale; None where the store holds none
     residual        (n,) ∂ℓ/∂f, negative for 1 − p; None where the rows are gradients of the loss, which hold it
     preconditioned  (n, k) rows x_iᵀ(XᵀX + μI)⁻¹ up to one positive factor a block, where the package keeps them
     units           per block of G, the μ (in the scale of `features`) of one unit of the package's ridge setting; ()
                     where that setting is no ridge, or not known
+    weight          factor on this model's kernel in the mean over models that the package takes
     recovered       per block of G, the μ that `features` and `preconditioned` tell; () without the latter
 
-    With G = (XᵀX + μI)⁻¹ its scores are −r_i x_iᵀGx*_j, and x_iᵀGx*_j where the residual is None.
+    With G = (XᵀX + μI)⁻¹ its scores are −r_i x_iᵀGx*_j, and x_iᵀGx*_j where the residual is None; packages that divide
+    by the mean |G| of each model, as traker and bergson do, take the mean of −r_i w x_iᵀGx*_j with weights w.
     """
 
     name: str
-    features: Array = field(repr=False)
+    features: Array | ChunkedRows = field(repr=False)
     queries: Array | None = field(default=None, repr=False)
     residual: Array | None = field(default=None, repr=False)
-    preconditioned: Array | None = field(default=None, repr=False)
+    preconditioned: Array | ChunkedRows | None = field(default=None, repr=False)
     units: tuple[float, ...] = (1.0,)
     recovered: tuple[RecoveredRidge, ...] = ()
+    weight: float = 1.0
 
 
 def mean_residual(members: Sequence[Member]) -> Array | None:
@@ -98,7 +103,7 @@ class Store:
     notes: tuple[str, ...] = ()
 
     @property
-    def features(self) -> Array | None:
+    def features(self) -> Array | ChunkedRows | None:
         """Rows of the first member."""
         return self.members[0].features if self.members else None
 

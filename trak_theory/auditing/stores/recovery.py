@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.auditing.stores.contents import RecoveredRidge
+from trak_theory.numerics.rows import ChunkedRows
 
 BLOCK = 2**22  # entries held in double precision at a time
 PROBES = 16
@@ -16,7 +17,7 @@ EPSILON = {"float16": 2**-10, "float32": 2**-23, "float64": 2**-52}
 
 
 def recovered_ridges(
-    features: Array, preconditioned: Array, blocks: tuple[int, ...] = ()
+    features: Array | ChunkedRows, preconditioned: Array | ChunkedRows, blocks: tuple[int, ...] = ()
 ) -> tuple[RecoveredRidge, ...]:
     """μ of each block, by least squares in (μ, 1/c) on F(S + μI)V = XV/c, with F = cX(S + μI)⁻¹ as stored, S = XᵀX.
 
@@ -28,7 +29,7 @@ def recovered_ridges(
     return tuple(_ridge(features[:, block], preconditioned[:, block]) for block in slices)
 
 
-def _ridge(rows: Array, solved: Array) -> RecoveredRidge:
+def _ridge(rows: Array | ChunkedRows, solved: Array | ChunkedRows) -> RecoveredRidge:
     probes = _cosines(rows.shape[1])
     direct = _products(rows, probes)
     step = max(1, BLOCK // rows.shape[1])
@@ -49,7 +50,7 @@ def _fit(design: Array, target: Array) -> RecoveredRidge:
     residual = np.linalg.norm(target - design @ found)
     error = residual / np.sqrt(max(target.size - 2, 1)) * np.sqrt(max(inverse[0, 0], 0.0)) / scales[0]
     misfit = float(residual / np.linalg.norm(target)) if target.any() else 1.0
-    return RecoveredRidge(float(found[0]), float(error), misfit)
+    return RecoveredRidge(float(found[0]), float(error), misfit, float(found[1]))
 
 
 def _cosines(width: int) -> Array:
@@ -58,13 +59,13 @@ def _cosines(width: int) -> Array:
     return np.cos(np.pi / width * np.outer(np.arange(width) + 0.5, frequencies))
 
 
-def _products(rows: Array, right: Array) -> Array:
+def _products(rows: Array | ChunkedRows, right: Array) -> Array:
     step = max(1, BLOCK // rows.shape[1])
     parts = [rows[start : start + step].astype(np.float64) @ right for start in range(0, len(rows), step)]
     return np.concatenate(parts)
 
 
-def score_mismatch(scores: Array, factors: list[tuple[Array, Array]], residual: Array | None) -> float:
+def score_mismatch(scores: Array, factors: list[tuple[Array | ChunkedRows, Array]], residual: Array | None) -> float:
     """max_ij |stored − t| over max |stored|, with t = −r_i Σ_m a_i·b_j/J of stored factors a (n, k) and b (q, k).
 
     Zero for scores that the factors give; t = Σ_m a_i·b_j/J where there is no residual.

@@ -8,13 +8,14 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.errors import StoreError
+from trak_theory.numerics.rows import ChunkedRows
 
 BLOCK = 2**22  # entries held in double precision at a time
 LARGEST, SMALLEST = 1e40, 1e-40  # of an entry: sixth powers must be numbers
 FAR = 1e6  # a row so many times longer than the median row is named
 
 
-def checked_rows(path: Path, array: Array, *, zeros: bool = True) -> tuple[str, ...]:
+def checked_rows(path: Path, array: Array | ChunkedRows, *, zeros: bool = True) -> tuple[str, ...]:
     """StoreError unless a matrix of usable numbers; remarks on zeros and on a row far longer than the others.
 
     zeros: whether a matrix of zeros is usable (scores, queries) or not (features)

@@ -27,6 +27,7 @@ from trak_theory.auditing.stores.recovery import MISFIT, score_mismatch, toleran
 from trak_theory.auditing.stores.values import checked_rows, checked_vector
 from trak_theory.errors import StoreError
 from trak_theory.numerics.gram import blocked_gram
+from trak_theory.numerics.rows import ChunkedRows
 
 MARKS = ("info.json with 'grad_sizes' or 'num_scores'", "scores/info.json")
 INDEX_MISSING = "`bergson build RUN/index` with the projection settings of the run: training gradients are not kept"
@@ -40,7 +41,7 @@ class _Damping:
     absolute: bool
     note: str | None
 
-    def units(self, features: Array, blocks: tuple[int, ...]) -> tuple[float, ...]:
+    def units(self, features: Array | ChunkedRows, blocks: tuple[int, ...]) -> tuple[float, ...]:
         if self.value is None:
             return ()
         if self.absolute:
@@ -183,19 +184,21 @@ def _part(path: Path, final: Path) -> _Part:
     if stored is not None:
         queries, more = _raw_queries(path / "query", stored, index.rows, config, damping, blocks)
         remarks += more
-    member = Member(path.name, index.rows, queries, residual, units=damping.units(index.rows, blocks))
-    return _Part(member, index, damping, blocks, _factor(path, stored), notes + remarks)
+    weight = 1 / _trak_scale(path)
+    factor = None if stored is None else np.asarray(stored, np.float64) * weight
+    member = Member(path.name, index.rows, queries, residual, units=damping.units(index.rows, blocks), weight=weight)
+    return _Part(member, index, damping, blocks, factor, notes + remarks)
 
 
-def _factor(path: Path, stored: Array | None) -> Array | None:
-    """Query rows over trak_scale, where there is one."""
+def _trak_scale(path: Path) -> float:
+    """Mean |n G| of a model, where there is one."""
     file = path / "scores" / "trak_scale.npy"
-    if stored is None or not file.exists():
-        return stored
+    if not file.exists():
+        return 1.0
     scale = float(read_npy(file, ())[()])
     if not 0 < scale < np.inf:
         raise StoreError(f"{file}: expected a positive number, found {scale}")
-    return np.asarray(stored, np.float64) / scale
+    return scale
 
 
 def _damping(config: Config) -> _Damping:
@@ -216,11 +219,17 @@ def _stored_queries(folder: Path, index: Index) -> tuple[Array | None, tuple[str
     found = index_of(folder)
     if found.sizes != index.sizes or found.settings != index.settings:
         raise StoreError(f"{folder}: projected as {found.settings}, the index as {index.settings}: rebuild one of them")
-    return found.rows, checked_rows(folder / "gradients.bin", found.rows)
+    rows = np.asarray(found.rows)
+    return rows, checked_rows(folder / "gradients.bin", rows)
 
 
 def _raw_queries(
-    folder: Path, stored: Array, rows: Array, config: Config, damping: _Damping, blocks: tuple[int, ...]
+    folder: Path,
+    stored: Array,
+    rows: Array | ChunkedRows,
+    config: Config,
+    damping: _Damping,
+    blocks: tuple[int, ...],
 ) -> tuple[Array | None, tuple[str, ...]]:
     """Query gradients x*: the stored rows, or those with the inverse undone."""
     if not config.whitened:
@@ -230,7 +239,7 @@ def _raw_queries(
     return _unwhitened(stored, rows, damping, blocks), ()
 
 
-def _unwhitened(queries: Array, rows: Array, damping: _Damping, blocks: tuple[int, ...]) -> Array:
+def _unwhitened(queries: Array, rows: Array | ChunkedRows, damping: _Damping, blocks: tuple[int, ...]) -> Array:
     """x* = (XᵀX + μI)/n · (query row), block by block."""
     result = np.empty(queries.shape)
     start = 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
+from trak_theory.auditing.stores.chunks import joined
 from trak_theory.auditing.stores.files import (
     count,
     decoded,
@@ -20,6 +21,7 @@ from trak_theory.auditing.stores.files import (
 )
 from trak_theory.auditing.stores.values import checked_rows
 from trak_theory.errors import StoreError, require
+from trak_theory.numerics.rows import ChunkedRows
 
 LARGEST_YAML = 2**16  # bytes; a configuration has three thousand
 SETTINGS = ("projection_dim", "projection_type", "projection_scale", "projection_target", "projection_version")
@@ -86,7 +88,7 @@ class Config:
 class Index:
     """gradients.bin with the widths of its modules and its projection."""
 
-    rows: Array
+    rows: Array | ChunkedRows
     sizes: dict[str, int]
     settings: dict[str, object]
     notes: tuple[str, ...]
@@ -137,7 +139,7 @@ def index_of(folder: Path) -> Index:
     n, name = count(file, info, "num_grads"), entry(file, info, "base_dtype", str)
     rows = read_raw(folder / "gradients.bin", dtype_named(file, name), (n, sum(widths.values())))
     settings, notes = _projection(folder / "processor_config.yaml")
-    return Index(decoded(rows, name), widths, settings, notes)
+    return Index(joined([rows], name), widths, settings, notes)
 
 
 def _projection(path: Path) -> tuple[dict[str, object], tuple[str, ...]]:

@@ -19,7 +19,6 @@ from trak_theory.auditing.stores.files import (
     NO_CHECKSUMS,
     count,
     counts,
-    decoded,
     dtype_named,
     entry,
     read_json,
@@ -28,6 +27,7 @@ from trak_theory.auditing.stores.files import (
 from trak_theory.auditing.stores.recovery import MISFIT, recovered_ridges
 from trak_theory.auditing.stores.values import checked_rows
 from trak_theory.errors import StoreError
+from trak_theory.numerics.rows import ChunkedRows
 
 METADATA = "batch_metadata.json"
 MARKS = ("batch_metadata.json with grad/chunk_gradients_*.mmap",)
@@ -51,7 +51,7 @@ def read(path: Path, scores: str | None = None) -> Store:
     batches = _batch_sizes(file, content, n)
     features = _rows(path / "grad", "gradients", batches, blocks)
     notes = checked_rows(path / "grad", features, zeros=False)
-    preconditioned: Array | None = None
+    preconditioned: Array | ChunkedRows | None = None
     recovered: tuple[RecoveredRidge, ...] = ()
     if (path / "ifvp").is_dir() and any((path / "ifvp").iterdir()):
         preconditioned = _rows(path / "ifvp", "ifvp", batches, blocks)
@@ -84,23 +84,25 @@ def _batch_sizes(file: Path, content: dict[str, object], n: int) -> list[int]:
     return sizes
 
 
-def _rows(folder: Path, kind: str, batches: list[int], blocks: tuple[int, ...]) -> Array:
+def _rows(folder: Path, kind: str, batches: list[int], blocks: tuple[int, ...]) -> Array | ChunkedRows:
     """All chunks in the order of their batches."""
     files = sorted(folder.glob(f"chunk_{kind}_*_metadata.json"), key=_first_batch)
-    parts, batch = [], 0
+    parts, names, batch = [], set(), 0
     for file in files:
         content = read_json(file)
         indices = [count(file, info, "batch_idx", 0) for info in entry(file, content, "batches", list)]
         if not indices or indices != list(range(batch, batch + len(indices))) or indices[-1] >= len(batches):
             found = f"batches {indices[:3]}…, expected those from {batch} on"
             raise StoreError(f"{file}: {found}: a chunk is missing or there twice")
-        parts.append(_chunk(file, content, sum(batches[index] for index in indices), blocks))
+        part, name = _chunk(file, content, sum(batches[index] for index in indices), blocks)
+        parts.append(part)
+        names.add(name)
         batch += len(indices)
     if batch < len(batches):
         raise StoreError(f"{folder}: {batch} of {len(batches)} batches are there: half-written, run cache() again")
-    if len({part.dtype for part in parts}) > 1:
+    if len(names) > 1:
         raise StoreError(f"{folder}: chunks of different dtypes: of two runs, run cache() again")
-    return joined(parts)
+    return joined(parts, names.pop())
 
 
 def _first_batch(file: Path) -> int:
@@ -110,7 +112,8 @@ def _first_batch(file: Path) -> int:
     return int(words[2])
 
 
-def _chunk(file: Path, content: dict[str, object], rows: int, blocks: tuple[int, ...]) -> Array:
+def _chunk(file: Path, content: dict[str, object], rows: int, blocks: tuple[int, ...]) -> tuple[Array, str]:
+    """Rows as stored, and the name of their numbers."""
     stem = file.name.removesuffix("_metadata.json")
     if entry(file, content, "chunk_filename", str) != stem:
         raise StoreError(f"{file}: speaks of {content['chunk_filename']!r:.60}, expected {stem}")
@@ -119,4 +122,4 @@ def _chunk(file: Path, content: dict[str, object], rows: int, blocks: tuple[int,
         raise StoreError(f"{file}: shape {content['shape']} of layers {content['layer_dims']}, expected {expected}")
     stored = entry(file, content, "storage_dtype", str)
     name = BFLOAT16 if stored == "uint16" else stored
-    return decoded(read_raw(file.with_name(f"{stem}.mmap"), dtype_named(file, name), (rows, sum(blocks))), name)
+    return read_raw(file.with_name(f"{stem}.mmap"), dtype_named(file, name), (rows, sum(blocks))), name

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 from numpy import ndarray as Array
 
@@ -20,7 +21,6 @@ from trak_theory.auditing.stores.files import (
     NO_CHECKSUMS,
     count,
     counts,
-    decoded,
     dtype_named,
     entry,
     read_json,
@@ -46,18 +46,19 @@ def read(path: Path, scores: str | None = None) -> Store:
     """The store of a log folder; `scores.npy` in it is taken as the influence of compute_influence_all."""
     if scores is not None:
         raise StoreError(f"{path}: holds one set of scores at most, {scores!r} cannot be chosen")
-    parts, samples, layout = [], [], None
+    parts, samples, layout, numbers = [], [], None, ""
     for file in _chunks(path):
         metadata = file.with_name(f"{file.stem}_metadata.json")
-        found, rows = _chunk(file, metadata)
-        if layout not in (None, found[0]):
-            raise StoreError(f"{metadata}: modules {found[0]}, expected {layout}: chunks of two different runs")
-        layout = found[0]
-        samples += found[1]
-        parts.append(rows)
+        chunk = _chunk(file, metadata)
+        if layout not in (None, chunk.modules) or numbers not in ("", chunk.numbers):
+            found, expected = f"{chunk.modules} in {chunk.numbers}", f"{layout} in {numbers}"
+            raise StoreError(f"{metadata}: modules {found}, expected {expected}: chunks of two different runs")
+        layout, numbers = chunk.modules, chunk.numbers
+        samples += chunk.samples
+        parts.append(chunk.rows)
     if layout is None or len(set(samples)) < len(samples):
         raise StoreError(f"{path}: {len(samples) - len(set(samples))} samples are logged twice: log one epoch only")
-    features = joined(parts)
+    features = joined(parts, numbers)
     notes = checked_rows(path, features, zeros=False)
     if samples != [str(index) for index in range(len(samples))]:
         notes += ("rows are in the order of logging: data ids are no indices 0, 1, …, match them with your data",)
@@ -94,8 +95,16 @@ def _chunks(path: Path) -> list[Path]:
     return [numbered[key] for key in sorted(numbered)]
 
 
-def _chunk(file: Path, metadata: Path) -> tuple[tuple[tuple[tuple[str, int], ...], list[str]], Array]:
-    """Modules with their widths, data ids, and the rows of one file."""
+class _Chunk(NamedTuple):
+    """Modules with their widths, data ids, the name of the stored numbers, and the rows of one file."""
+
+    modules: tuple[tuple[str, int], ...]
+    samples: list[str]
+    numbers: str
+    rows: Array
+
+
+def _chunk(file: Path, metadata: Path) -> _Chunk:
     samples = read_json(metadata, list)
     if not samples:
         raise StoreError(f"{metadata}: no samples: half-written")
@@ -106,7 +115,7 @@ def _chunk(file: Path, metadata: Path) -> tuple[tuple[tuple[tuple[str, int], ...
         if not same or count(metadata, sample, "offset", 0) != index * width * dtype.itemsize:
             raise StoreError(f"{metadata}: sample {index} differs from sample 0 in modules, dtype or place")
     names = [entry(metadata, sample, "data_id", str) for sample in samples]
-    return (modules, names), decoded(read_raw(file, dtype, (len(samples), width)), name)
+    return _Chunk(modules, names, name, read_raw(file, dtype, (len(samples), width)))
 
 
 def _modules(metadata: Path, sample: object) -> tuple[tuple[str, int], ...]:

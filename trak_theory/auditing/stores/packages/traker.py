@@ -169,7 +169,9 @@ def _member(metadata: _Metadata, model: str, experiment: _Experiment | None) -> 
     if recovered[0].misfit > MISFIT:
         other = "of another model, damaged, or XᵀX was singular in that precision and the scores are rounding noise"
         notes += (f"{folder}: features.mmap is not grads.mmap times an inverse: {other}",)
-    return Member(model, features, queries, residual, preconditioned, recovered=recovered), notes
+        return Member(model, features, queries, residual, preconditioned, recovered=recovered), notes
+    weight = recovered[0].factor  # 1/mean|G|
+    return Member(model, features, queries, residual, preconditioned, recovered=recovered, weight=weight), notes
 
 
 def _mismatch(path: Path, scores: Array | None, members: list[Member]) -> tuple[str, ...]:
