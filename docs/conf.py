@@ -28,6 +28,7 @@ extensions = [
     "public_names",
     "derivations",
     "gallery",
+    "help_texts",
 ]
 exclude_patterns = ["_build", "_extensions"]
 suppress_warnings = ["mystnb.unknown_mime_type"]
