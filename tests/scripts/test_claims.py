@@ -75,7 +75,7 @@ def test_json_is_strict_and_complete():
 
 @pytest.mark.usefixtures("toys")
 def test_a_false_claim_fails_the_command(monkeypatch):
-    assert run().exit_code == 1
+    assert run().exit_code == 3
     monkeypatch.setattr(toy_claims, "CLAIMS", [claim for claim in toy_claims.CLAIMS if claim.name.endswith(" true")])
     assert run().exit_code == 0
 

@@ -110,5 +110,5 @@ def test_command_without_features():
 )
 def test_wrong_options(options, message):
     result = CliRunner().invoke(app, ["plan", *options])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert message in result.output

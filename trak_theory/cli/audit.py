@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trak_theory.cli.speaking import NOT_TRUSTED, AsJson, mistakes_in_one_line, say, say_json
 from trak_theory.cli.training import (
     Fraction,
     LearningRate,
@@ -16,7 +17,6 @@ from trak_theory.cli.training import (
     WeightDecay,
     recipe_from,
 )
-from trak_theory.errors import ClusterError
 from trak_theory.retraining.ridge_rule import TrainingRecipe
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ JOBS_HELP = (
 DASK_HELP = (
     "Multiply the k × k Gram matrices on this Dask scheduler's workers, which must find PATH under the same name."
 )
-TRUSTED, BAD_INPUT, NOT_TRUSTED = 0, 2, 3
-REFUSED = (ImportError, OSError, ValueError, TypeError, MemoryError, OverflowError, ClusterError)
 
 
 def audit(
@@ -61,13 +59,15 @@ def audit(
     top: Annotated[int | None, typer.Option(help="m of the top-m overlap; n/20 otherwise.")] = None,
     jobs: Annotated[int, typer.Option(help=JOBS_HELP, min=1)] = 1,
     dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help=DASK_HELP)] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Verdict on TRAK scores, their error bars, and the setting to use.
 
     Exit status 0: trust the order of the scores; 3: do not; 2: bad input.
     """
-    try:
+    with mistakes_in_one_line():
         from trak_theory.auditing.reporting.page import Made
+        from trak_theory.auditing.reporting.report import as_json as record
         from trak_theory.auditing.reporting.report import check_writable, write_report
         from trak_theory.auditing.retrained import against_retraining, read_retrained
         from trak_theory.auditing.stored import audit_store
@@ -95,19 +95,18 @@ def audit(
         if retrained is not None:
             found = against_retraining(found, retrained)
         paths = write_report(found, out, Made.now(str(path)))
-    except REFUSED as error:
-        message = " ".join(str(error).split()) or type(error).__name__
-        typer.echo(f"error: {message}", err=True)
-        raise typer.Exit(BAD_INPUT) from error
-    _print(found, paths)
-    raise typer.Exit(TRUSTED if found.verdict.trust else NOT_TRUSTED)
+    if as_json:
+        say_json(record(found))
+    else:
+        _print(found, paths)
+    raise typer.Exit(0 if found.verdict.trust else NOT_TRUSTED)
 
 
 def _print(found: Audit, paths: list[Path]) -> None:
-    typer.echo(found.verdict.sentence)
-    typer.echo(found.reference)
+    say(found.verdict.sentence)
+    say(found.reference)
     for finding in found.findings:
-        typer.echo(f"finding: {finding}")
+        say(f"finding: {finding}")
     for remark in found.remarks:
-        typer.echo(f"remark: {remark}")
-    typer.echo(", ".join(map(str, paths)))
+        say(f"remark: {remark}")
+    say(", ".join(map(str, paths)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from trak_theory.cli.speaking import NOT_TRUSTED, say, say_json
 
 if TYPE_CHECKING:
     from trak_theory.claims.claim import Entry
@@ -20,7 +20,7 @@ def claims(
     as_json: Annotated[bool, typer.Option("--json", help="The ledger as JSON, with statements and domains.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="All derivations as one LaTeX document instead.")] = False,
 ) -> None:
-    """Check every claim on formulas and print the ledger. The exit status is 1 when a formula's claim does not hold.
+    """Check every claim on formulas and print the ledger. The exit status is 3 when a formula's claim does not hold.
 
     s.e. or slack: standard error of the measured number (expansion, limit), relative difference (identity), or
     1 − largest lhs/rhs (bound).
@@ -36,17 +36,11 @@ def claims(
     from trak_theory.claims import ledger
 
     entries = ledger(seed=SEED)
-    typer.echo(ledger_json(entries) if as_json else ledger_table(entries))
-    raise typer.Exit(int(not all(entry.holds for entry in entries)))
-
-
-def ledger_json(entries: list[Entry]) -> str:
-    """Strict JSON: a number that is not finite is null."""
-    rows = [
-        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
-        for row in map(asdict, entries)
-    ]
-    return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False)
+    if as_json:
+        say_json([asdict(entry) for entry in entries])
+    else:
+        say(ledger_table(entries))
+    raise typer.Exit(0 if all(entry.holds for entry in entries) else NOT_TRUSTED)
 
 
 def ledger_table(entries: list[Entry]) -> str:

@@ -10,6 +10,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from trak_theory.cli.speaking import AsJson, mistakes_in_one_line, say, say_json
+
 PARTS = "(module, output, training, queries), the arguments of trak_theory.torch_bridge.linearize"
 
 
@@ -17,30 +19,38 @@ def features(
     factory: Annotated[str, typer.Argument(metavar="SCRIPT.py:FACTORY", help="A function without arguments.")],
     out: Annotated[Path, typer.Option(help="The file to write.", dir_okay=False)] = Path("features.npz"),
     ridge: Annotated[float, typer.Option(help="The model's ridge, sum convention.", min=0.0)] = 0.0,
+    as_json: AsJson = False,
 ) -> None:
     """Write features, queries, residual and curvature of a torch model, in the scale that `audit` reads.
 
     FACTORY() returns (module, output, training, queries): a trained network, MARGIN or another scalar output of
     trak_theory.torch_bridge, and two pairs (inputs, targets).
     """
-    try:
+    with mistakes_in_one_line():
         make = _function(factory)
         from trak_theory.torch_bridge import linearize
 
-        parts = make()
+        parts = _called(factory, make)
         if not (isinstance(parts, tuple) and len(parts) == 4):
             raise ValueError(f"{factory} must return {PARTS}; it returned {type(parts).__name__}")
         lin = linearize(*parts, ridge=ridge)
-    except (ValueError, TypeError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-    try:
-        np.savez(out, features=lin.features, queries=lin.queries, residual=lin.residual, curvature=lin.curvature)
-    except OSError as error:
-        typer.echo(f"error: {out} cannot be written: {error}", err=True)
-        raise typer.Exit(2) from error
+        try:
+            np.savez(out, features=lin.features, queries=lin.queries, residual=lin.residual, curvature=lin.curvature)
+        except OSError as error:
+            raise OSError(f"{out} cannot be written: {error}") from error
     (n, p), q = lin.features.shape, len(lin.queries)
-    typer.echo(f"{out}: n = {n} points, p = {p} parameters, q = {q} queries; next: trak-theory audit {out}")
+    if as_json:
+        say_json({"file": str(out), "n": n, "p": p, "q": q})
+        return
+    say(f"{out}: n = {n} points, p = {p} parameters, q = {q} queries; next: trak-theory audit {out}")
+
+
+def _called(factory: str, make: Callable[[], object]) -> object:
+    """What the user's function returns; what it raises is a mistake with the function's name."""
+    try:
+        return make()
+    except Exception as error:
+        raise ValueError(f"{factory} raised {type(error).__name__}: {error}; --verbose shows where") from error
 
 
 def _function(factory: str) -> Callable[[], object]:

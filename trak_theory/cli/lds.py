@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from numpy import ndarray as Array
+
+from trak_theory.cli.speaking import AsJson, mistakes_in_one_line, say, say_json
 
 if TYPE_CHECKING:
     from trak_theory.retraining import Lds, OverQueries
@@ -25,7 +26,7 @@ FILES_HELP = (
 def lds(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=FILES_HELP)],
     level: Annotated[float, typer.Option(help="Of the confidence intervals.")] = 0.95,
-    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON, per query too.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Linear datamodelling score: its error over subsets and queries, and the ceilings to read it against.
 
@@ -35,15 +36,15 @@ def lds(
     from trak_theory.retraining import compare
     from trak_theory.retraining import lds as score
 
-    try:
+    with mistakes_in_one_line():
         arrays = read_files(files)
         other, rows = arrays.pop("other", None), subset_rows(arrays["subsets"])
         found = score(arrays["scores"], rows, arrays["outputs"], replicates=arrays.get("replicates"))
         gap = None if other is None else compare(arrays["scores"], other, rows, arrays["outputs"])
-        typer.echo(json.dumps(as_dict(found, gap, level), indent=2) if as_json else as_text(found, gap, level))
-    except (OSError, ValueError, TypeError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+        if as_json:
+            say_json(as_dict(found, gap, level))
+        else:
+            say(as_text(found, gap, level))
     for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)
 

@@ -12,9 +12,10 @@ from trak_theory.cli.claims import claims
 from trak_theory.cli.features import features
 from trak_theory.cli.lds import lds
 from trak_theory.cli.plan import plan
+from trak_theory.cli.speaking import BAD_INPUT, VOICE, Voice
 from trak_theory.errors import MissingExtraError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.command()(claims)
 app.command()(audit)
 app.command()(features)
@@ -33,8 +34,18 @@ def _describe(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print errors only; the exit status is the answer.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the traceback of an error too.")] = False,
 ) -> None:
-    """How wrong is a data attribution score?"""
+    """How wrong is a data attribution score?
+
+    Exit status 0: done, or trust; 3: do not trust; 2: the input cannot be used.
+    """
+    if quiet and verbose:
+        raise typer.BadParameter("choose one of --quiet and --verbose")
+    VOICE.set(Voice(quiet, verbose))
 
 
 def main() -> None:
@@ -44,7 +55,7 @@ def main() -> None:
     except ImportError as error:
         known = error if isinstance(error, MissingExtraError) else MissingExtraError(error.name or str(error))
         typer.echo(f"error: {known}", err=True)
-        raise SystemExit(2) from error
+        raise SystemExit(BAD_INPUT) from error
 
 
 if __name__ == "__main__":

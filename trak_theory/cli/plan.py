@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from trak_theory.auditing.packages import package_named
+from trak_theory.cli.speaking import AsJson, mistakes_in_one_line, say, say_json
 from trak_theory.cli.training import (
     Fraction,
     LearningRate,
@@ -40,13 +41,14 @@ def plan(
     fraction: Fraction = None,
     package: Annotated[str, typer.Option(help="none, traker or dattri: whose ridge parameter to print.")] = "none",
     out: Annotated[Path | None, typer.Option(help="Folder for plan.json and plan.png.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Choose k, J and μ: the best predicted Kendall with a fixed reference, and the curve over k."""
     from trak_theory.auditing.planning import plan_a_priori, plan_projection
     from trak_theory.auditing.stores.archive import read_arrays
     from trak_theory.linearization import Linearization
 
-    try:
+    with mistakes_in_one_line():
         known = package_named(package)
         if features is None:
             if n is None or p is None or ridge is None:
@@ -64,15 +66,15 @@ def plan(
             lin = Linearization(arrays["features"], arrays["residual"], arrays["curvature"], 0.0, arrays["queries"])
             found = plan_projection(lin, recipe=recipe, budget=budget, fraction=fraction)
             width = arrays["features"].shape[1]
-    except (OSError, ValueError, TypeError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-    typer.echo(f"{'k':>7} {'J':>6} {known.parameter:>14} {'Kendall':>9}")
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "plan.json").write_text(json.dumps(asdict(found), indent=2), encoding="utf-8")
+            found.plot().savefig(out / "plan.png", dpi=150)
+    if as_json:
+        say_json(asdict(found))
+        return
+    say(f"{'k':>7} {'J':>6} {known.parameter:>14} {'Kendall':>9}")
     for choice in found.curve:
         mark = "  best" if choice == found.best else ""
         value = choice.ridge / known.unit(width, choice.k)
-        typer.echo(f"{choice.k:7} {choice.ensemble:6} {value:14.5g} {choice.kendall:9.4f}{mark}")
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "plan.json").write_text(json.dumps(asdict(found), indent=2), encoding="utf-8")
-        found.plot().savefig(out / "plan.png", dpi=150)
+        say(f"{choice.k:7} {choice.ensemble:6} {value:14.5g} {choice.kendall:9.4f}{mark}")

@@ -1,0 +1,67 @@
+"""Docstrings of the library as reStructuredText: plain prose, indented formulas, columns of names, doctests."""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+
+from sphinx.application import Sphinx
+
+COLUMN = re.compile(r"(\S(?:.*?\S)?) {2,}(\S.*)")
+SPECIAL = re.compile(r"([\\*|]|(?<=\w)_(?!\w))")
+CODE = re.compile(r"``?([^`]+)``?")
+
+
+def as_rst(lines: list[str]) -> list[str]:
+    """The same docstring, where nothing is markup by accident."""
+    found: list[str] = []
+    for blank, block in groupby(lines, key=lambda line: not line.strip()):
+        if not blank:
+            found += [*_block(list(block)), ""]
+    return found
+
+
+def _block(block: list[str]) -> list[str]:
+    if block[0].lstrip().startswith(">>>"):
+        return block
+    if COLUMN.fullmatch(block[0]):
+        return _columns(block)
+    found: list[str] = []
+    for indented, part in groupby(block, key=lambda line: line.startswith("    ")):
+        text = list(part)
+        if indented and not found:
+            found += ["::", "", *text, ""]
+        elif indented and not _item(found[0]):
+            found += ["", "::", "", *text, ""]
+        else:
+            found += [_prose(line) for line in text]
+    return found
+
+
+def _item(line: str) -> bool:
+    return line.startswith(("- ", "1. "))
+
+
+def _columns(block: list[str]) -> list[str]:
+    """Lines `name   meaning`, with continuations, as a definition list."""
+    found: list[str] = []
+    for line in block:
+        column = COLUMN.fullmatch(line)
+        if column and not line.startswith(" "):
+            found += [f"``{column[1].replace('`', '')}``", f"    {_prose(column[2])}"]
+        else:
+            found.append(f"    {_prose(line.strip())}")
+    return found
+
+
+def _prose(line: str) -> str:
+    parts = CODE.split(line)
+    return "".join(f"``{part}``" if odd % 2 else SPECIAL.sub(r"\\\1", part) for odd, part in enumerate(parts))
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    def rewrite(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+        lines[:] = as_rst(lines)
+
+    app.connect("autodoc-process-docstring", rewrite)
+    return {"parallel_read_safe": True}
