@@ -48,7 +48,8 @@ def _check_complete(store: Store) -> None:
     if not store.members:
         raise StoreError(f"{store.path}: holds scores only: without gradients there is nothing to compare them with")
     if any(member.queries is None for member in store.members):
-        raise StoreError(f"{store.path}: holds no query gradients: {store.missing.get('queries', 'add them')}")
+        kept = f"which {store.package} has not kept: save features, queries and scores as features.npz"
+        raise StoreError(f"{store.path}: holds no query gradients, {kept}")
     if store.blocks:
         raise StoreError(f"{store.path}: a kernel of {len(store.blocks)} diagonal blocks has no law here")
 
