@@ -32,6 +32,7 @@ DIMENSION = 2048  # stated for scores of unprojected gradients
 MANY = 1_000_000  # points that the limit is meant for
 Result = TypeVar("Result")
 
+ONCE_HELP = "Only one audit, with these jobs: for stores of several GiB."
 UNPROJECTED_HELP = "The rows are whole gradients in single precision, k of them; only the audit is measured."
 
 
@@ -42,6 +43,7 @@ def main(
     jobs: Annotated[int, typer.Option(help="Threads of joblib that share the blocks.", min=1)] = 2,
     repeats: Annotated[int, typer.Option(help="Gram matrices on one thread and on several, in turn.", min=1)] = 3,
     unprojected: Annotated[bool, typer.Option("--unprojected", help=UNPROJECTED_HELP)] = False,
+    once: Annotated[bool, typer.Option("--once", help=ONCE_HELP)] = False,
 ) -> None:
     """A store on disk: what reading, Gram matrix and audit take; BLAS on one thread."""
     with TemporaryDirectory() as name, threadpool_limits(1):
@@ -51,15 +53,17 @@ def main(
         kind = "single precision, not projected" if unprojected else "half precision, projected"
         size = (path / "features.npy").stat().st_size
         typer.echo(f"{machine()}; n = {n}, width {k}, q = {q}: {size / 2**30:.2f} GiB, {kind}\n")
-        if not unprojected:
+        whole = not (unprojected or once)
+        if whole:
             _steps(path, jobs, repeats)
         limit = LIMIT_UNPROJECTED if unprojected else LIMIT
         typer.echo(
             f"| whole audit, in at most {limit:g} GiB | time | processor time | peak of private memory | answer |"
         )
         typer.echo("|---|---|---|---|---|")
-        took = [_audited(path, (n, k), count, unprojected) for count in ((1,) if unprojected else sorted({1, jobs}))]
-        if not unprojected:
+        counts = sorted({1, jobs}) if whole else [jobs if once else 1]
+        took = [_audited(path, (n, k), count, unprojected) for count in counts]
+        if whole:
             half = path.with_name("half")
             half.mkdir()
             write(half, (n // 2 or 1, k, q), np.float16, np.random.default_rng(0))

@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 from trak_theory.auditing.stored import audit_store
 from trak_theory.auditing.stores import recognise
+from trak_theory.auditing.stores.contents import RecoveredRidge
 from trak_theory.auditing.stores.recovery import recovered_ridges
 from trak_theory.errors import StoreError
 
@@ -277,3 +278,21 @@ def test_an_ensemble_of_models_raises_no_alarm(path):
     assert found.difference < 1e-4
     uneven = [replace(member, weight=1.0 + index) for index, member in enumerate(store.members)]
     assert audit_store(replace(store, members=tuple(uneven))).recomputed.explanation is not None
+
+
+def with_lost_ridge(store, n):
+    """The first n points of a store of one model, as if its inverse told no ridge."""
+    (member,) = store.members
+    lost = RecoveredRidge(0.0, 0.0, 1.0)
+    some = replace(member, features=member.features[:n], residual=member.residual[:n], recovered=(lost,))
+    return replace(store, members=(some,), scores=store.scores[:n])
+
+
+def test_more_dimensions_than_points_get_a_verdict_without_an_option():
+    """traker as it comes: k = 2,048 and lambda_reg = 0 on a few hundred points."""
+    store = recognise(TRAKER / "single")
+    found = audit_store(with_lost_ridge(store, store.k - 4))
+    assert "rounding noise" in found.verdict.sentence
+    assert any("lambda_reg = 0, the default of traker, is taken" in remark for remark in found.remarks)
+    with pytest.raises(StoreError, match="give --ridge"):
+        audit_store(with_lost_ridge(store, store.n))

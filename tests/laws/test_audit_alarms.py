@@ -1,5 +1,6 @@
 """Alarms of the audit: rare on healthy scores, certain on corrupted ones, blind to a positive factor."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -39,6 +40,19 @@ def test_a_positive_factor_changes_nothing():
 @pytest.mark.parametrize("name", [name for name in CORRUPTIONS if not name.startswith("ridge")])
 def test_corrupted_scores_alarm(name):
     assert cell().alarms(CORRUPTIONS[name](cell(), np.random.default_rng(4)))
+
+
+def test_scores_that_half_precision_rounds_to_zero_are_no_alarm():
+    """Of five points that the model is sure of, |r| ~ 1e-9; one logarithm of 0 would outweigh all other points."""
+    problem = Problem.drawn(FAMILIES[1], 60, 3, np.random.default_rng(7))
+    lin = problem.lin
+    sure = replace(lin, residual=lin.residual * np.where(np.arange(len(lin.residual)) < 5, 1e-9, 1.0))
+    some = Cell.at(replace(problem, lin=sure), 0.5, True, np.random.default_rng(8))
+    scores = some.scores(np.random.default_rng(9))
+    rounded = (scores / np.abs(scores).mean()).astype(np.float16).astype(float)
+    assert not rounded[:5].any()
+    assert not some.alarms(scores)
+    assert not some.alarms(rounded)
 
 
 def test_two_exchanged_queries_alarm_whatever_else_is_noise():

@@ -48,7 +48,8 @@ def _check_complete(store: Store) -> None:
     if not store.members:
         raise StoreError(f"{store.path}: holds scores only: without gradients there is nothing to compare them with")
     if any(member.queries is None for member in store.members):
-        raise StoreError(f"{store.path}: holds no query gradients: {store.missing.get('queries', 'add them')}")
+        kept = f"which {store.package} has not kept: save features, queries and scores as features.npz"
+        raise StoreError(f"{store.path}: holds no query gradients, {kept}")
     if store.blocks:
         raise StoreError(f"{store.path}: a kernel of {len(store.blocks)} diagonal blocks has no law here")
 
@@ -105,8 +106,15 @@ def _foreign(store: Store, options: Options) -> Audit:
     """A package's store: kernel and verdict do not depend on the scale of the rows, a recommended ridge does."""
     scale = _scale(store, options.get("parameters"))
     factor = 1.0 if scale is None else scale
-    package, value = _package(store, factor), options.get("ridge")
-    value = _ridge(store) if value is None and store.ridge is None else store.ridge if value is None else value
+    package, value, notes = _package(store, factor), options.get("ridge"), []
+    if value is None:
+        value = store.ridge
+    if value is None and _singular(store):
+        value = 0.0
+        taken = f"{store.parameter} = 0, the default of {store.package}, is taken"
+        notes.append(f"k = {store.k} ≥ n = {store.n}: the ridge cannot be recovered, {taken}; --ridge for another.")
+    elif value is None:
+        value = _ridge(store)
     projected = store.projected is not False
     features, queries = _rows(store, factor, projected)
     whole: Options = {**options, "package": package, "ridge": value, "projected": projected}
@@ -114,10 +122,10 @@ def _foreign(store: Store, options: Options) -> Audit:
         whole["recipe"] = None
     curvature = np.ones(store.n) if store.residual is None else store.curvature
     found = audit(features, queries, _residual(store), curvature=curvature, scores=store.scores, **whole)
-    if scale is not None:
-        return found
-    note = f"p is not stored: γ and μ are in the scale of the stored rows; {store.missing['parameters']} for a ridge."
-    return replace(found, remarks=(*found.remarks, note))
+    if scale is None:
+        how = store.missing["parameters"]
+        notes.append(f"p is not stored: γ and μ are in the scale of the stored rows; {how} for a ridge.")
+    return replace(found, remarks=(*found.remarks, *notes))
 
 
 def _package(store: Store, scale: float) -> Package:
@@ -125,6 +133,13 @@ def _package(store: Store, scale: float) -> Package:
     units = store.members[0].units
     unit = (units[0] if len(units) == 1 else 1.0) * scale**2
     return Package(store.package, store.parameter or "ridge", lambda p, k: unit, store.k or 1, 0.0)
+
+
+def _singular(store: Store) -> bool:
+    """XᵀX has no inverse, and what the package took for one tells no ridge."""
+    first = store.members[0]
+    n, k = first.features.shape
+    return k >= n and len(first.recovered) == 1 and first.recovered[0].misfit > MISFIT
 
 
 def _ridge(store: Store) -> float:

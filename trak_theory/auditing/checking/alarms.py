@@ -17,6 +17,7 @@ from trak_theory.projection.kernel_law import KernelLaw
 DRAWS = 299  # an alarm needs a statistic beyond those of all of them: 1 in 300 healthy scores
 PAIRS = 5_000
 EQUAL = 1e-6  # in the logarithm: lengths that are alike show no trend
+TINY = 1e-3  # of the typical score
 FLOOR = 1e-6  # share of the energy below which single precision decides
 
 
@@ -150,8 +151,13 @@ class Yardstick:
         return float(np.mean(np.sign(self.mean[first] - self.mean[second]) * np.sign(scores[first] - scores[second])))
 
     def _trends(self, given: Array) -> dict[str, float]:
-        """Slopes of log|T| − log √(E T²) on log lengths."""
-        size = np.log(np.abs(given) + 1e-300) - np.log(np.hypot(self.mean, self.sd))
+        """Slopes of log|T| − log √(E T²) on log lengths, both sizes plus a thousandth of the typical one.
+
+        Half precision rounds the smallest scores to 0, whose logarithm would outweigh all others.
+        """
+        expected = np.hypot(self.mean, self.sd)
+        least = TINY * np.sqrt(np.mean(expected**2))
+        size = np.log(np.abs(given) + least) - np.log(expected + least)
         return {
             f"trend with {name}": float(np.mean(length * size) / np.mean(length**2))
             for name, length in self.lengths.items()

@@ -15,6 +15,7 @@ import trak_theory
 from trak_theory.auditing.measures import Row
 from trak_theory.auditing.reporting.pictures import pictures
 from trak_theory.auditing.result import Audit
+from trak_theory.auditing.verdict import Advice
 
 Section = tuple[str, str, list[Row]]
 
@@ -60,7 +61,7 @@ def page_of(audit: Audit, made: Made) -> str:
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "words": lambda key: str(key).replace("_", " ")}
+    environment.filters |= {"number": _number, "numeric": _numeric, "words": lambda key: str(key).replace("_", " ")}
     template = files("trak_theory.auditing.reporting").joinpath("report.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         audit=audit,
@@ -80,12 +81,26 @@ def _number(value: object) -> str:
     return "–" if value is None else str(value)
 
 
+def _numeric(rows: list[Row]) -> set[str]:
+    """Columns of numbers alone."""
+    return {key for key in rows[0] if all(isinstance(row[key], int | float | None) for row in rows)}
+
+
 def _kept(sections: list[Section]) -> list[Section]:
     return [section for section in sections if section[2]]
 
 
 def _listed(row: Row) -> list[Row]:
     return [{"": key.replace("_", " "), "value": value} for key, value in row.items() if value is not None]
+
+
+def _advised(advice: Advice) -> Row:
+    return {
+        advice.parameter: advice.value,
+        "projected ridge μ": advice.ridge,
+        f"predicted {advice.measure} now": advice.present,
+        f"predicted {advice.measure} then": advice.predicted,
+    }
 
 
 def _tables(audit: Audit) -> list[Section]:
@@ -102,7 +117,7 @@ def _tables(audit: Audit) -> list[Section]:
         (
             "Recommendation",
             "The one setting to use, with its predicted agreement.",
-            _listed(asdict(audit.advice)) if audit.advice.value is not None else [],
+            _listed(_advised(audit.advice)) if audit.advice.value is not None else [],
         ),
         (
             "Against retraining",
@@ -135,9 +150,14 @@ def _tables(audit: Audit) -> list[Section]:
     ]
 
 
+def _rounded(row: Row) -> Row:
+    """Three decimals are enough of a logarithm, and fit a phone."""
+    return {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
+
+
 def _appendix(audit: Audit) -> list[Section]:
     check, recomputed = audit.check, audit.recomputed
-    statistics = [] if check is None else [asdict(statistic) for statistic in check.statistics]
+    statistics = [] if check is None else [_rounded(asdict(statistic)) for statistic in check.statistics]
     return [
         (
             "other ridges",

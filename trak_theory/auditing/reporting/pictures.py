@@ -104,7 +104,7 @@ def _name_lines(axis: Axes, peaks: list[tuple[float, float, int]], own: int) -> 
         names = ", ".join(str(k) for k in sorted(k for *_, k in group))
         colour = MARK if any(k == own for *_, k in group) else INK
         axis.annotate(
-            f"k = {names}", (value, height), (0, 4), textcoords="offset points", color=colour, ha="right", size=8
+            f"k = {names}", (value, height), (-5, 6), textcoords="offset points", color=colour, ha="right", size=8
         )
 
 
