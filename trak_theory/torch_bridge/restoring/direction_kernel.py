@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -126,7 +127,9 @@ class DirectionKernel:
             return torch.einsum("ba...,b...->ba", block.rows, along)
 
         try:
-            found = self.model.over(single, tangents, at_once=self._together(len(block.rows)))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "`torch.jit.script` is")  # torch's own use, at its first jvp
+                found = self.model.over(single, tangents, at_once=self._together(len(block.rows)))
         except NotImplementedError as error:
             raise UnsupportedError(
                 f"{type(self.model.module).__name__} has no forward-mode derivative: {error}"
