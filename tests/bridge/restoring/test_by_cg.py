@@ -107,14 +107,14 @@ def test_the_bound_holds_for_any_coefficients_whatever_the_iteration_did(seed, l
 def test_half_the_bound_is_attained():
     """One sample with ‖ψ‖² = λ: the error of any coefficient is exactly half its bound."""
     linear = nn.Linear(1, 1, bias=False).double()
-    one = torch.ones(1, 1).double(), torch.zeros(1).double()
+    one = torch.full((1, 1), 2.0).double(), torch.zeros(1).double()
 
     def guessed(product, right, start, precondition, *, done, steps):
         return start + 0.3, 0
 
     def solve():
         squared = SmallLoss(lambda outputs, targets: (outputs[:, 0] - targets).square() / 2)
-        return ask(module=linear, training=one, queries=one, recipe=1.0, k=1, directions=1, loss=squared, tol=1e-12)
+        return ask(module=linear, training=one, queries=one, recipe=4.0, k=1, directions=1, loss=squared, tol=1e-12)
 
     exact = solve().scores
     with pytest.MonkeyPatch.context() as patch:
