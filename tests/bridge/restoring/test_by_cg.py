@@ -12,7 +12,6 @@ from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
 
 from trak_theory import restored_block_influence  # noqa: E402
-from trak_theory.errors import UnsupportedError  # noqa: E402
 from trak_theory.torch_bridge import (  # noqa: E402
     NextTokenLoss,
     SmallLoss,
@@ -223,7 +222,7 @@ def test_wrong_arguments_are_named(change, words):
         ask(**change)
 
 
-def test_modules_without_a_forward_derivative_are_named():
+def test_modules_without_a_forward_derivative_are_transposed_twice():
     class NoForward(torch.autograd.Function):
         generate_vmap_rule = True
 
@@ -247,5 +246,29 @@ def test_modules_without_a_forward_derivative_are_named():
         def forward(self, inputs):
             return NoForward.apply(self.inner(inputs))
 
-    with pytest.raises(UnsupportedError, match="Only has no forward-mode derivative"):
-        ask(module=Only())
+    found, expected = ask(module=Only(), tol=1e-9), ask(tol=1e-9)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["convolution", "recurrent"])
+def test_layers_that_forward_mode_or_vmap_cannot_enter(layer):
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(3)
+            self.inner, self.head = nn.LSTM(4, 5, batch_first=True), nn.Linear(5, CLASSES)
+
+        def forward(self, inputs):
+            return self.head(self.inner(inputs)[0][:, -1])
+
+    torch.manual_seed(3)
+    stages = [nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.GroupNorm(2, 4), nn.GELU(), nn.Flatten()]
+    module = Last() if layer == "recurrent" else nn.Sequential(*stages, nn.Linear(16, CLASSES))
+    shape = (12, 3, 4) if layer == "recurrent" else (12, 1, 4, 4)
+    draws = torch.Generator().manual_seed(5)
+    samples = torch.randn(shape, generator=draws).double(), torch.randint(CLASSES, (12,), generator=draws)
+    options = {"module": module.double(), "training": samples, "queries": tuple(part[:2] for part in samples)}
+    block = softmax_block(*options.values())
+    expected = restored_block_influence(*block, 0.5)
+    found = ask(**options, directions=CLASSES, tol=1e-9)
+    np.testing.assert_allclose(found.scores, expected, rtol=0, atol=1e-6 * np.abs(expected).max())

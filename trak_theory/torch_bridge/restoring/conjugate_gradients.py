@@ -61,9 +61,9 @@ def restored_by_cg(
 
     Memory: n m(k + 4q) + k² + O(p·min(q, c)) numbers, c the vectors of p that fill 128 MiB. Cost: the pass of
     `restored`, then 2 + `steps` times a derivative forward and one backward for each query and sample; many queries
-    share what they find, and need fewer steps. Errors: ValueError where no sample has a finite gradient,
-    UnsupportedError for modules without forward derivatives. Source: ours; block_conjugate_gradients, and the sketch as
-    preconditioner as Avron, Clarkson & Woodruff (2017), SIAM J. Matrix Anal. Appl. 38, 1116–1138.
+    share what they find, and need fewer steps. Raises ValueError where no sample has a finite gradient. Source: ours;
+    `block_conjugate_gradients`, and the sketch as preconditioner as Avron, Clarkson & Woodruff (2017), SIAM J. Matrix
+    Anal. Appl. 38, 1116–1138.
 
     >>> inputs, labels = torch.randn(60, 5, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
     >>> model, queries = nn.Linear(5, 3), (inputs[:2], labels[:2])
@@ -83,7 +83,7 @@ def restored_by_cg(
     passed = sketched(kernel, sketch, k)
     lost = passed.broken
     if lost.any():
-        kernel = replace(kernel, rows=_others(rows, np.flatnonzero(~lost)))
+        kernel = replace(kernel, rows=_others(rows, np.flatnonzero(~lost)), _held=[])
         passed = sketched(kernel, sketch, k)
     ridge = passed.sums.rule_ridge(training_ridge(recipe, rows.n), fraction=fraction)
     asked = Queries(kernel, Rows(*queries), loss.query if query is None else query, sketch)

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from numpy import ndarray as Array
 from torch import Generator, Tensor
-from torch.func import jvp, vjp
+from torch.func import jvp, vjp, vmap
 
-from trak_theory.errors import UnsupportedError
 from trak_theory.torch_bridge.features import BLOCK_BYTES
 from trak_theory.torch_bridge.module import FlatModule, Rows, Sample, follow
 from trak_theory.torch_bridge.restoring.output_losses import OutputLoss
@@ -35,7 +34,7 @@ class _Block(NamedTuple):
     rows: Tensor  # (B, 1 + m, …): the loss's gradient c and directions b_a in the outputs
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class DirectionKernel:
     """Ψ, whose n m rows are J_iᵀb_ia in scaled coordinates: v ↦ Ψv by `jvp`, α ↦ Ψᵀα by `vjp`, Ψv again, ….
 
@@ -43,6 +42,7 @@ class DirectionKernel:
     scales (p,)   None: 1
     seed          of directions that are drawn: the same at every product
     shard_rows    samples of one draw
+    forward_mode  until `jvp` cannot go through the module; then Jv is the transpose of the transpose, two `vjp`
 
     Rows of the directions are held where they fit into `BLOCK_BYTES`, and found anew at every product where not.
     """
@@ -54,6 +54,7 @@ class DirectionKernel:
     scales: Tensor | None
     seed: int
     shard_rows: int
+    forward_mode: bool = True
     _held: list[_Block] = field(default_factory=list)
 
     @property
@@ -121,20 +122,27 @@ class DirectionKernel:
     def _pushed(self, theta: Tensor, block: _Block, tangents: Tensor) -> Array:
         """(B, 1 + m, c)."""
         args, named, _ = block.sample
+        at_once = self._together(len(block.rows))
 
-        def single(tangent: Tensor) -> Tensor:
-            along = jvp(lambda at: self.model(at, args, named), (theta,), (tangent,))[1]
+        def outputs(at: Tensor) -> Tensor:
+            return self.model(at, args, named)
+
+        def read(along: Tensor) -> Tensor:
             return torch.einsum("ba...,b...->ba", block.rows, along)
 
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "`torch.jit.script` is")  # torch's own use, at its first jvp
-                found = self.model.over(single, tangents, at_once=self._together(len(block.rows)))
-        except NotImplementedError as error:
-            raise UnsupportedError(
-                f"{type(self.model.module).__name__} has no forward-mode derivative: {error}"
-            ) from None
-        return as_numpy(found.movedim(0, -1))
+        if self.forward_mode:
+            try:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "`torch.jit.script` is")  # torch's own use, at its first jvp
+                    found = vmap(lambda v: read(jvp(outputs, (theta,), (v,))[1]), chunk_size=at_once)(tangents)
+                return as_numpy(found.movedim(0, -1))
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:
+                self.forward_mode = False
+        values, pull = vjp(outputs, theta)
+        push = vjp(lambda cotangent: pull(cotangent)[0], torch.zeros_like(values))[1]  # Jᵀu is linear in u
+        return as_numpy(self.model.over(lambda v: read(push(v)[0]), tangents, at_once=at_once).movedim(0, -1))
 
     def _pulled(self, theta: Tensor, sample: Sample, cotangents: Tensor) -> Tensor:
         """(c, p)."""
