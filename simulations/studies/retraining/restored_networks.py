@@ -85,21 +85,12 @@ def _answers(
 CNN = {"model": ["CNN"], "width": [0], "layers": [0]}
 TEXT = {"model": ["GPT-2"]}
 
+FEW: dict[str, list[int | str]] = {"queries": [8], "subsets": [12], "k": [128], "replicate": [0, 1]}
 QUICK = [
-    *grid(**CNN, samples=[200], queries=[16], batch=[20], steps=[30], subsets=[20], k=[256], replicate=[0]),
-    *grid(
-        **TEXT,
-        width=[48],
-        layers=[2],
-        samples=[96],
-        queries=[16],
-        batch=[16],
-        steps=[18],
-        subsets=[20],
-        k=[256],
-        replicate=[0],
-    ),
+    *grid(**CNN, samples=[100], batch=[20], steps=[20], **FEW),
+    *grid(**TEXT, width=[32], layers=[2], samples=[64], batch=[16], steps=[12], **FEW),
 ]
+MANY: dict[str, list[int | str]] = {"k": [1024], "replicate": [0, 1]}
 
 STUDY = Study(
     name="restored_networks",
@@ -108,20 +99,11 @@ STUDY = Study(
     quick=QUICK,
     full=[
         *QUICK,
-        *grid(**CNN, samples=[500], queries=[40], batch=[50], steps=[100], subsets=[40], k=[1024], replicate=[0, 1]),
+        *grid(**CNN, samples=[500], batch=[50], steps=[100], queries=[40], subsets=[40], **MANY),
         *grid(
-            **TEXT,
-            width=[128],
-            layers=[5],
-            samples=[256],
-            queries=[32],
-            batch=[16],
-            steps=[48],
-            subsets=[30],
-            k=[1024],
-            replicate=[0, 1],
+            **TEXT, width=[128], layers=[5], samples=[256], batch=[16], steps=[48], queries=[32], subsets=[30], **MANY
         ),
     ],
-    seconds=lambda params: 40 if params["subsets"] == 20 else 500,
+    seconds=lambda params: 20 if params["subsets"] == 12 else 600,
     extra="torch",
 )
