@@ -18,7 +18,7 @@ from trak_theory.retraining.sketched_influence import gram_spectrum
 if TYPE_CHECKING:
     from torch import nn
 
-    from simulations.workloads.retrained_modules import Experiment
+    from simulations.workloads.retrained.modules import Experiment
 
 SKETCHED, SOLVED = "restored, one sketch", "restored, conjugate gradients"
 RULED, RELEASED, AGAIN = "TRAK, ridge of the rule", "TRAK, μ = 0", "retraining in another batch order"
@@ -48,7 +48,7 @@ def run(params: Params, rng: Generator) -> Rows:
 
 
 def _experiment(params: Params, rng: Generator) -> Experiment:
-    from simulations.workloads.retrained_modules import Recipe, cnn, gpt2
+    from simulations.workloads.retrained.modules import Recipe, cnn, gpt2
 
     recipe = Recipe(int(params["batch"]), int(params["steps"]), 1e-3)
     n, queries = int(params["samples"]), int(params["queries"])
@@ -72,7 +72,7 @@ def _answers(
     found = restored(module, *samples, training, **shared)
     yield SKETCHED, found.scores, {"dimension": found.effective_dimension}
     solved = restored_by_cg(module, *samples, training, **shared)
-    yield SOLVED, solved.scores, {"steps": solved.steps, "residual": float(solved.residual.max())}
+    yield SOLVED, solved.scores, {"products": solved.steps, "residual": float(solved.residual.max())}
     sketch, factor = CountSketch(model.p, k, rng=rng), torch.from_numpy(scales).float()
     lin = linearize(module, model.scalar, *samples, sketch=lambda rows: sketch(rows * factor))
     wanted = found.ridge / float(lin.curvature.mean())
@@ -85,10 +85,10 @@ def _answers(
 CNN = {"model": ["CNN"], "width": [0], "layers": [0]}
 TEXT = {"model": ["GPT-2"]}
 
-FEW: dict[str, list[int | str]] = {"queries": [8], "subsets": [12], "k": [128], "replicate": [0, 1]}
+FEW: dict[str, list[int | str]] = {"queries": [6], "subsets": [12], "k": [128], "replicate": [0, 1]}
 QUICK = [
-    *grid(**CNN, samples=[100], batch=[20], steps=[20], **FEW),
-    *grid(**TEXT, width=[32], layers=[2], samples=[64], batch=[16], steps=[12], **FEW),
+    *grid(**CNN, samples=[60], batch=[20], steps=[12], **FEW),
+    *grid(**TEXT, width=[32], layers=[2], samples=[48], batch=[16], steps=[9], **FEW),
 ]
 MANY: dict[str, list[int | str]] = {"k": [1024], "replicate": [0, 1]}
 
