@@ -37,7 +37,7 @@ def run(params: Params, rng: Generator) -> Rows:
         ranks = np.argsort(choosing.random((int(params["subsets"]), model.n)), axis=1)
         kept = np.argsort(ranks, axis=1) >= removed
         outputs = model.outputs(order, kept)
-        answers = {AGAIN: (model.outputs(other, kept), {})}
+        answers: dict[str, tuple[Array, dict[str, float]]] = {AGAIN: (model.outputs(other, kept), {})}
         for name, scores, cost in _answers(model, module, optimizer, int(params["k"]), 1 - share, sketching):
             answers[name] = (kept @ scores, cost)
         for name, (predicted, cost) in answers.items():
@@ -82,15 +82,15 @@ def _answers(
     yield RELEASED, influence(trak_kernel(linearize(module, model.scalar, *samples, sketch=small))), {}
 
 
-CNN = {"model": ["CNN"], "width": [0], "layers": [0]}
-TEXT = {"model": ["GPT-2"]}
+CNN: dict[str, list[Any]] = {"model": ["CNN"], "width": [0], "layers": [0]}
+TEXT: dict[str, list[Any]] = {"model": ["GPT-2"]}
 
-FEW: dict[str, list[int | str]] = {"queries": [6], "subsets": [12], "k": [128], "replicate": [0, 1]}
+FEW: dict[str, list[Any]] = {"queries": [6], "subsets": [12], "k": [128], "replicate": [0, 1]}
 QUICK = [
     *grid(**CNN, samples=[60], batch=[20], steps=[12], **FEW),
     *grid(**TEXT, width=[32], layers=[2], samples=[48], batch=[16], steps=[9], **FEW),
 ]
-MANY: dict[str, list[int | str]] = {"k": [1024], "replicate": [0, 1]}
+MANY: dict[str, list[Any]] = {"k": [1024], "replicate": [0, 1]}
 
 STUDY = Study(
     name="restored_networks",

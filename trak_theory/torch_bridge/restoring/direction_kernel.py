@@ -140,7 +140,8 @@ class DirectionKernel:
                 raise
             except RuntimeError:
                 self.forward_mode = False
-        values, pull = vjp(outputs, theta)
+        found_at = vjp(outputs, theta)
+        values, pull = found_at[0], found_at[1]
         push = vjp(lambda cotangent: pull(cotangent)[0], torch.zeros_like(values))[1]  # Jᵀu is linear in u
         return as_numpy(self.model.over(lambda v: read(push(v)[0]), tangents, at_once=at_once).movedim(0, -1))
 

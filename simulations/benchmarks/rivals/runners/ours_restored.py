@@ -21,12 +21,13 @@ def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]
     """settings: those of the network, `cg`, and k, directions, ensemble or steps as in the library."""
     own = dict(settings)
     scales, recipe, fraction = _coordinates(arrays, own)
-    solve, known = restored_by_cg if own.pop("cg") else restored, {"scales": scales, "fraction": fraction}
+    solve: Any = restored_by_cg if own.pop("cg") else restored
     samples = [
         (torch.from_numpy(arrays[f"{name}inputs"]).float(), torch.from_numpy(arrays[f"{name}labels"]).long())
         for name in ("", "query_")
     ]
-    return {"scores": solve(network(arrays), *samples, recipe, **known, **own, rng=default_rng(0)).scores}
+    known = {"scales": scales, "fraction": fraction, "rng": default_rng(0)}
+    return {"scores": solve(network(arrays), *samples, recipe, **known, **own).scores}
 
 
 def _coordinates(
