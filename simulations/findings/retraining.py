@@ -8,6 +8,7 @@ from scipy.stats import kendalltau
 from simulations.findings.measures import Measured, by_replicate, contrast, stratified
 from simulations.findings.registry import claim
 from simulations.studies.retraining.best_answer import AVERAGE, AVERAGED, LINEAR, NETWORK, STARTED, SUM
+from simulations.studies.retraining.restored_networks import RULED, SKETCHED, SOLVED
 from simulations.studies.retraining.sketched_restored import BLOCK, TRAK, directions
 
 RECIPE = ["recipe", "fraction", "n"]
@@ -259,7 +260,54 @@ SKETCHED_RESTORED = (
     ),
 )
 
+
+def _module_gain(better: str, worse: str):
+    """Fidelity of one answer minus that of another on the same removed sets."""
+
+    def measure(rows: pd.DataFrame) -> Measured:
+        return contrast(rows, "answer", better, worse, "fidelity", ["model", "n"], NETWORKS)
+
+    return measure
+
+
+FEW_MODULES = "Two networks of two models, 12 subsets and 6 queries each, are too few; the full size has larger ones. "
+
+# Set with one network of each model in view, somewhat larger than those of the quick size.
+RESTORED_NETWORKS = (
+    Finding(
+        "restored_networks",
+        "fidelity of conjugate gradients above that of one sketch, share {share:g} removed",
+        "ours",
+        "≥",
+        0.05,
+        _module_gain(SOLVED, SKETCHED),
+        by=("share",),
+        discussion=FEW_MODULES,
+    ),
+    Finding(
+        "restored_networks",
+        "fidelity of conjugate gradients above that of TRAK with the ridge of the rule, share {share:g} removed",
+        "ours",
+        "≥",
+        0.05,
+        _module_gain(SOLVED, RULED),
+        by=("share",),
+        discussion=FEW_MODULES,
+    ),
+    Finding(
+        "restored_networks",
+        "fidelity of one sketch above that of TRAK with the ridge of the rule, share {share:g} removed",
+        "ours",
+        "≥",
+        0.0,
+        _module_gain(SKETCHED, RULED),
+        by=("share",),
+        discussion=FEW_MODULES + "The directions of GPT-2 carry random signs of its tokens, and k is small.",
+    ),
+)
+
 FINDINGS = (
+    *RESTORED_NETWORKS,
     *SHARE_REMOVED,
     *BEST_ANSWER,
     *SKETCHED_RESTORED,

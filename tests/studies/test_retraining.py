@@ -167,3 +167,24 @@ def test_the_figure_of_best_answers_shows_the_stored_numbers(shipped):
     for key, part in rows.groupby(["recipe", "answer", "m"]):
         assert shown[key] == pytest.approx(part["lds"].mean())
     assert [axis.get_title() for axis in drawing.figure.axes] == best_answer.THREE
+
+
+def test_modules_are_retrained_without_the_samples_that_are_removed():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("mlxtend")
+    from simulations.workloads.retrained.modules import Recipe, cnn
+
+    model = cnn(20, 3, Recipe(batch=5, steps=6, rate=1e-3), np.random.default_rng(0))
+    batches = model.recipe.batches(20, np.random.default_rng(1))
+    kept = np.ones((2, 20), bool)
+    kept[1, batches[0]] = False
+    whole, less = model.outputs(batches, kept)
+    module, _ = model.trained(batches)
+    with torch.no_grad():
+        expected = model.output(module(model.queries[0]), model.queries[1])
+    np.testing.assert_allclose(whole, expected, rtol=1e-12)
+    others, _ = model.trained(batches, kept[1])
+    (alone,) = model.outputs(batches[[not set(batch) <= set(batches[0]) for batch in batches]], kept[1:])
+    np.testing.assert_allclose(less, alone, rtol=1e-6)  # a batch of which nothing is left makes no step
+    assert np.abs(less - whole).max() > 1e-3
+    assert sum(value.numel() for value in others.parameters()) == model.p > 1e5

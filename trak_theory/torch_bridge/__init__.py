@@ -14,6 +14,8 @@ from trak_theory.torch_bridge.preflight_checks import preflight
 from trak_theory.torch_bridge.recording.loop import record_training
 from trak_theory.torch_bridge.recording.recorder import TrajectoryRecorder
 from trak_theory.torch_bridge.restoring.assembly import Restored
+from trak_theory.torch_bridge.restoring.certified_solve import RestoredByCG
+from trak_theory.torch_bridge.restoring.conjugate_gradients import restored_by_cg
 from trak_theory.torch_bridge.restoring.coordinates import training_coordinates
 from trak_theory.torch_bridge.restoring.influence import restored
 from trak_theory.torch_bridge.restoring.output_losses import NextTokenLoss, SmallLoss, SoftmaxLoss
@@ -28,6 +30,7 @@ __all__ = [
     "BatchSelector",
     "NextTokenLoss",
     "Restored",
+    "RestoredByCG",
     "SmallLoss",
     "SoftmaxLoss",
     "TorchObjective",
@@ -41,6 +44,7 @@ __all__ = [
     "preflight",
     "record_training",
     "restored",
+    "restored_by_cg",
     "softmax_block",
     "token_counts",
     "training_coordinates",

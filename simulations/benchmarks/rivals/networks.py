@@ -27,7 +27,7 @@ PAIRED = ["network", "LDS of", "less that of", "difference", "s.e."]
 
 @dataclass(frozen=True)
 class Method:
-    """A way to score: where it runs (None: here), its program (here: that of the network) and what it is told."""
+    """A way to score: where it runs (None: here), its program ("": that of the network) and what it is told."""
 
     name: str
     setting: str
@@ -40,6 +40,10 @@ class Method:
 
 def _ours(name: str, setting: str, method: str, timed: bool = False, predicts: bool = False, **options: Any) -> Method:
     return Method(name, setting, None, "", {"method": method, **options}, timed, predicts)
+
+
+def _restored(name: str, setting: str, cg: bool = False, **options: Any) -> Method:
+    return Method(f"restored influence, {name} (ours)", setting, None, "ours_restored", {"cg": cg, **options})
 
 
 def _traker(setting: str, k: int, half: bool, timed: bool = False) -> Method:
@@ -60,6 +64,11 @@ METHODS = (
     _ours("twin refitted, softmax block (ours)", "rank 1500", "twin", predicts=True, k=1500),
     _ours("restored influence, softmax block (ours)", "ridge from the recipe", "block"),
     _ours("restored influence (ours)", "ridge from the recipe", "restored"),
+    _restored("2 directions", "k = 512", k=512),
+    _restored("2 directions", "k = 512, two sketches", k=512, ensemble=2),
+    _restored("2 directions", "no sketch", k=None),
+    _restored("2 directions", "3 steps of conjugate gradients", cg=True, k=512, steps=3),
+    _restored("all directions", "3 steps of conjugate gradients", cg=True, k=512, steps=3, directions=10),
     _ours("TRAK (ours)", "k = 512, ridge from the recipe", "trak at the rule", k=512, seed=0),
     _ours("TRAK (ours)", "k = 512, μ = 0", "trak", timed=True, k=512, seed=0, batch=BATCH),
     _traker("default: k = 2048, half precision", 2048, True),
@@ -152,5 +161,11 @@ def _predicted(found: dict[str, Array], subsets: Array) -> Array:
 def _answer(method: Method, environments: Environments, case: Case, repeats: int) -> Answer | Failure:
     if method.environment is None:
         arrays = case.arrays | ({"subsets": case.subsets} if method.predicts else {})
-        return ask(Path(sys.executable), case.program, arrays, case.options | method.options, repeats=repeats + 1)
+        return ask(
+            Path(sys.executable),
+            method.program or case.program,
+            arrays,
+            case.options | method.options,
+            repeats=repeats + 1,
+        )
     return ask(environments[method.environment], method.program, case.arrays, method.options, repeats=repeats + 1)

@@ -1,0 +1,1 @@
+"""Modules that are retrained without some of their samples."""
