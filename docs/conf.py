@@ -66,6 +66,18 @@ pygments_dark_style = "a11y-high-contrast-dark"
 html_domain_indices = False
 html_use_index = True
 
+
+def setup(app):  # type: ignore[no-untyped-def]
+    """Captions of the navigation are headings without a level, which screen readers need."""
+
+    def levelled(app, page, template, context, doctree):  # type: ignore[no-untyped-def]
+        tree = context.get("furo_navigation_tree")
+        if tree:
+            context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+    app.connect("html-page-context", levelled, priority=900)
+
+
 # `make theory`: the chapters alone, on one page, to be printed.
 if tags.has("theory"):  # type: ignore[name-defined]  # noqa: F821
     html_theme = "basic"
