@@ -44,7 +44,7 @@ nb_execution_raise_on_error = True
 autosummary_generate = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-python_maximum_signature_line_length = 80
+autodoc_type_aliases = {"ArrayLike": "ArrayLike", "Tensor": "Tensor", "DTypeLike": "DTypeLike"}
 python_use_unqualified_type_names = True
 add_module_names = False
 toc_object_entries = False
@@ -57,6 +57,8 @@ html_theme = "furo"
 html_title = "trak-theory"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
+html_favicon = "_static/icon.svg"
 html_show_sourcelink = False
 html_show_sphinx = False
 html_copy_source = False
@@ -65,6 +67,18 @@ pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 html_domain_indices = False
 html_use_index = True
+
+
+def setup(app):  # type: ignore[no-untyped-def]
+    """Captions of the navigation are headings without a level, which screen readers need."""
+
+    def levelled(app, page, template, context, doctree):  # type: ignore[no-untyped-def]
+        tree = context.get("furo_navigation_tree")
+        if tree:
+            context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+    app.connect("html-page-context", levelled, priority=900)
+
 
 # `make theory`: the chapters alone, on one page, to be printed.
 if tags.has("theory"):  # type: ignore[name-defined]  # noqa: F821

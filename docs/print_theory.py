@@ -16,7 +16,8 @@ div.sphinxsidebar, div.related, div.footer, a.headerlink { display: none; }
 div.bodywrapper, div.body, div.document { margin: 0; padding: 0; max-width: none; }
 h1 { break-before: page; } h1:first-of-type { break-before: auto; }
 img { max-width: 100%; } figure, .proof { break-inside: avoid; }
-table { border-collapse: collapse; font-size: 9pt; } td, th { border-bottom: .5pt solid #aaa; padding: 2pt 4pt; text-align: left; }
+table { border-collapse: collapse; font-size: 9pt; }
+td, th { border-bottom: .5pt solid #aaa; padding: 2pt 4pt; text-align: left; }
 .proof { border-left: 2pt solid #888; padding-left: 8pt; }
 code { font-size: 9pt; overflow-wrap: anywhere; }
 """

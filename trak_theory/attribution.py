@@ -22,6 +22,11 @@ def influence(lin: Linearization) -> Array:
     """The influence function I_ij = −r_i φ_iᵀH⁻¹φ*_j, shape (n, q).
 
     Relative to `newton` its error is exactly the leverage h_i in every row.
+
+    >>> lin = Linearization(np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([1.0, -1.0]), np.ones(2), 1.0, np.eye(2))
+    >>> influence(lin).round(3)
+    array([[-0.4,  0.2],
+           [ 0.2,  0.4]])
     """
     return -lin.residual[:, None] * lin.cross
 
@@ -30,6 +35,10 @@ def newton(lin: Linearization) -> Array:
     """One Newton step of leave-one-out (ALO): I_ij = −r_i φ_iᵀH⁻¹φ*_j / (1 − h_i), shape (n, q).
 
     Exact for the squared loss. Rows of leverage 1 in floating point have no leave-one-out minimiser: NaN.
+
+    >>> lin = Linearization(np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([1.0, -1.0]), np.ones(2), 1.0, np.eye(2))
+    >>> (influence(lin) / newton(lin)).round(3)[:, 0], (1 - lin.leverage).round(3)
+    (array([0.6, 0.4]), array([0.6, 0.4]))
     """
     remaining = 1.0 - lin.leverage
     remaining = np.where(remaining > lin.features.shape[1] * np.finfo(float).eps, remaining, np.nan)
@@ -40,6 +49,10 @@ def group_newton(lin: Linearization, groups: Sequence[ArrayLike]) -> Array:
     """One Newton step of leaving out each group, (g, q): −r_Sᵀ(I − K_SS D_S)⁻¹K_S*, K = ΦH⁻¹Φᵀ; presence sign.
 
     Exact for the squared loss; `newton` where S is one point. NaN where nothing is left. Indices as in numpy.
+
+    >>> lin = Linearization(np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([1.0, -1.0]), np.ones(2), 1.0, np.eye(2))
+    >>> bool(np.allclose(group_newton(lin, [[0]])[0], newton(lin)[0]))
+    True
     """
     rows, queries = lin.whitened
     found = np.full((len(groups), len(queries)), np.nan)
@@ -54,7 +67,12 @@ def group_newton(lin: Linearization, groups: Sequence[ArrayLike]) -> Array:
 
 
 def group_influence(lin: Linearization, groups: Sequence[ArrayLike]) -> Array:
-    """The sum of `influence` over each group, (g, q): what TRAK and its relatives say of a group; presence sign."""
+    """The sum of `influence` over each group, (g, q): what TRAK and its relatives say of a group; presence sign.
+
+    >>> lin = Linearization(np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([1.0, -1.0]), np.ones(2), 1.0, np.eye(2))
+    >>> bool(np.allclose(group_influence(lin, [[0, 1]])[0], influence(lin).sum(0)))
+    True
+    """
     single = influence(lin)
     return np.array([single[np.asarray(group)].sum(0) for group in groups])
 
@@ -76,6 +94,10 @@ def trak(
     """TRAK scores, the mean over `ensemble` projections of influence ∘ project ∘ drop_ridge ∘ unit_curvature.
 
     T_ij = −r_i · mean_P φ_iᵀP(PᵀΦᵀΦP + μI)⁻¹Pᵀφ*_j with P (p, k), E PPᵀ = I, and μ = `ridge`.
+
+    >>> lin = Linearization(np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([1.0, -1.0]), np.ones(2), 1.0, np.eye(2))
+    >>> trak(lin, k=1, ridge=0.1, rng=np.random.default_rng(0)).shape
+    (2, 2)
     """
     kernel = trak_kernel(lin, ridge=ridge)
     total = np.zeros((lin.features.shape[0], lin.queries.shape[0]))

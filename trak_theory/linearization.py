@@ -26,6 +26,10 @@ class Linearization:
     Derived: leverage h_i = d_i φ_iᵀH⁻¹φ_i (n,), in [0, 1); cross c_ij = φ_iᵀH⁻¹φ*_j (n, q); degrees_of_freedom Σh.
     With ridge 0 and p > n the inverse is the pseudo-inverse on the span of the training rows. A singular H
     raises RankDeficientError when a derived quantity is asked for.
+
+    >>> lin = Linearization(np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([1.0, -1.0]), np.ones(2), 1.0, np.eye(2))
+    >>> lin.leverage.round(3)
+    array([0.4, 0.6])
     """
 
     features: Array
@@ -74,12 +78,22 @@ class Linearization:
 
 
 def unit_curvature(lin: Linearization) -> Linearization:
-    """D → I in the Hessian: H becomes ΦᵀΦ + diag(λ). TRAK's kernel forgets the curvature of the loss."""
+    """D → I in the Hessian: H becomes ΦᵀΦ + diag(λ). TRAK's kernel forgets the curvature of the loss.
+
+    >>> lin = Linearization(np.eye(2), np.ones(2), np.array([0.25, 0.1]), 1.0, np.eye(2))
+    >>> unit_curvature(lin).curvature
+    array([1., 1.])
+    """
     return replace(lin, curvature=np.ones_like(lin.curvature))
 
 
 def drop_ridge(lin: Linearization, *, ridge: float = 0.0) -> Linearization:
-    """λ → 0, or → the `ridge` that a projected kernel is given instead (TRAK's λ_reg, in the sum convention)."""
+    """λ → 0, or → the `ridge` that a projected kernel is given instead (TRAK's λ_reg, in the sum convention).
+
+    >>> lin = Linearization(np.eye(2), np.ones(2), np.ones(2), 1.0, np.eye(2))
+    >>> drop_ridge(lin, ridge=0.5).ridge
+    array([0.5, 0.5])
+    """
     return replace(lin, ridge=float(ridge))
 
 
@@ -87,6 +101,10 @@ def project(lin: Linearization, projection: Any) -> Linearization:
     """φ → Pᵀφ for training and query rows; P (p, k), dense or scipy sparse, scaled so that E PPᵀ = I.
 
     Needs one common ridge: a ridge per coefficient has no meaning after the projection.
+
+    >>> lin = Linearization(np.eye(3), np.ones(3), np.ones(3), 1.0, np.eye(3))
+    >>> project(lin, np.ones((3, 1))).features.ravel()
+    array([1., 1., 1.])
     """
     if not np.all(lin.ridge == lin.ridge[0]):
         raise ValueError("project needs one ridge for all coefficients; use drop_ridge first, as TRAK does")

@@ -64,7 +64,11 @@ class Loss(ABC):
 
 @dataclass(frozen=True)
 class Squared(Loss):
-    """ℓ = (y − f)²/2.  M₃ = 0."""
+    """ℓ = (y − f)²/2.  M₃ = 0.
+
+    >>> Squared().residual(np.array([2.0]), np.array([0.5]))
+    array([-1.5])
+    """
 
     name: ClassVar[str] = "squared"
     self_concordance: float | None = 0.0
@@ -87,7 +91,11 @@ class Squared(Loss):
 
 @dataclass(frozen=True)
 class Logistic(Loss):
-    """ℓ = log(1 + e^f) − y f for y ∈ {0, 1}.  M₃ = 1."""
+    """ℓ = log(1 + e^f) − y f for y ∈ {0, 1}.  M₃ = 1.
+
+    >>> Logistic().residual(np.array([1.0]), np.array([0.0]))
+    array([-0.5])
+    """
 
     name: ClassVar[str] = "logistic"
     self_concordance: float | None = 1.0
@@ -148,7 +156,11 @@ def _single_precision(probability: Array, curvature: Array, change: Array) -> Ar
 
 @dataclass(frozen=True)
 class Poisson(Loss):
-    """ℓ = e^f − y f + log y! for counts y ≥ 0 (log link).  M₃ = 1."""
+    """ℓ = e^f − y f + log y! for counts y ≥ 0 (log link).  M₃ = 1.
+
+    >>> Poisson().curvature(np.array([2.0]), np.array([0.0]))
+    array([1.])
+    """
 
     name: ClassVar[str] = "poisson"
     self_concordance: float | None = 1.0
@@ -185,7 +197,11 @@ class Poisson(Loss):
 
 @dataclass(frozen=True)
 class PseudoHuber(Loss):
-    """ℓ = δ²(√(1 + (y−f)²/δ²) − 1), the smooth Huber loss.  M₃ = 3/(2δ)."""
+    """ℓ = δ²(√(1 + (y−f)²/δ²) − 1), the smooth Huber loss.  M₃ = 3/(2δ).
+
+    >>> PseudoHuber(1.0).residual(np.array([0.0]), np.array([1e6])).round(3)
+    array([1.])
+    """
 
     delta: float = 1.0
     name: ClassVar[str] = "huber"

@@ -19,7 +19,7 @@ class Public(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         module = import_module(self.arguments[0])
         names = " ".join(self.content).split() or sorted(module.__all__, key=str.lower)
-        table = [".. autosummary::", "   :nosignatures:", "", *(f"   {module.__name__}.{name}" for name in names)]
+        table = [".. autosummary::", "   :nosignatures:", "", *(f"   ~{module.__name__}.{name}" for name in names)]
         entries = [line for name in names for line in _entry(module.__name__, name, getattr(module, name))]
         return self.parse_text_to_nodes("\n".join(["```{eval-rst}", *table, "", *entries, "```"]))
 

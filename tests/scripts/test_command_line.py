@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from support.source import ROOT
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -138,3 +140,9 @@ def test_completion_is_a_script_of_the_shell(shell):
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert "trak-theory" in done.stdout
+
+
+def test_the_citation_is_of_this_version():
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1]
+    assert __version__.startswith(cited)
+    assert f"## {cited}" in (ROOT / "CHANGELOG.md").read_text()

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from zipfile import ZipFile
 
 import pytest
@@ -28,7 +29,7 @@ def wheel(tmp_path_factory):
     shutil.copytree(ROOT / "trak_theory", source / "trak_theory", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    code, said = run(sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(source))
+    code, said = run(sys.executable, "-m", "build", "--outdir", str(out), str(source))  # the wheel from the sdist
     assert code == 0, said
     return next(out.glob("*.whl"))
 
@@ -50,6 +51,14 @@ def test_the_wheel_holds_the_library_alone(wheel):
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"trak_theory"}
     assert "trak_theory/py.typed" in names
     assert "trak_theory/_former_names/bounds.py" in names
+
+
+def test_the_sdist_holds_the_library_and_its_licence(wheel):
+    (archive,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(archive) as held:
+        names = {name.partition("/")[2] for name in held.getnames()}
+    assert {"LICENSE", "README.md", "pyproject.toml", "trak_theory/auditing/reporting/report.html.jinja"} <= names
+    assert archive.name == f"trak_theory-{trak_theory.__version__}.tar.gz"
 
 
 def test_it_imports_without_a_warning_and_without_an_extra(empty, tmp_path):

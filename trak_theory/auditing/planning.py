@@ -162,6 +162,10 @@ def plan_a_priori(
     """`plan_projection` with nothing fitted: Gaussian features with this covariance spectrum (p,), `rank_law`.
 
     The reference is exact leave-one-out influence of the model with this ridge λ (sum convention).
+
+    >>> plan = plan_a_priori(n=60, p=30, ridge=1.0, budget=20)
+    >>> plan.best.k * plan.best.ensemble <= 20
+    True
     """
     state = state_evolution(
         n=n, p=p, ridge=ridge, signal=signal, loss=loss, noise=noise if loss == "squared" else None, spectrum=spectrum

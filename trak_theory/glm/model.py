@@ -30,6 +30,10 @@ class GLM:
     features Φ (n, p); targets y (n,); loss a name (squared, logistic, poisson, huber) or a `Loss`; ridge λ one
     value or (p,), 0 for an unpenalised intercept; weights w (n,) ≥ 0, default 1; offset o (n,), the known part of
     the outputs, default 0. Sum convention: doubling every weight and the ridge leaves θ̂ unchanged.
+
+    >>> fit = GLM([[1.0], [2.0], [3.0]], [1.0, 2.0, 2.0], loss="squared", ridge=1.0).fit()
+    >>> fit.coef.round(3)
+    array([0.733])
     """
 
     def __init__(

@@ -84,6 +84,10 @@ def state_evolution(
     Holds for any convex loss, in the limit n, p → ∞ with p/n fixed. Raises ConvergenceError with the residual where no
     root is found (separable data without ridge have none). Source: Sur & Candès 2019 (logistic, λ = 0), Salehi et al.
     2019 (ridge), El Karoui 2018 (scales); general form ours.
+
+    >>> state = state_evolution(n=400, p=100, ridge=0.0, signal=1.0, loss="squared", noise=1.0)
+    >>> round(state.eta, 4)  # p/(n − p)
+    0.3333
     """
     design = design_of(n=n, p=p, signal=signal, spectrum=spectrum, scales=scales)
     ridge = float(non_negative("ridge", real_array("ridge", ridge, 0)))

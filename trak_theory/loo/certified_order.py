@@ -39,6 +39,13 @@ def certified_order(interval: Interval, estimate: ArrayLike) -> CertifiedOrder:
 
     A proved pair that the estimate ties counts for neither; points whose estimate is NaN prove nothing. O(n log² n)
     for each query. Proof: the truth lies in the intervals, and an unproved pair costs at most one. Source: ours.
+
+    >>> from trak_theory import GLM, influence, newton_interval
+    >>> fit = GLM([[1.0], [1.0], [-1.0]], [1.0, 0.0, 0.0], loss="logistic", ridge=1.0).fit()
+    >>> interval = newton_interval(fit, [[1.0]], chord_steps=2)
+    >>> order = certified_order(interval, influence(fit.linearize([[1.0]])))
+    >>> float(order.proved) > 0.6
+    True
     """
     low, high, estimate = _ends(interval, estimate)
     up, down = _in_order(estimate, low, high), _in_order(-estimate, low, high)

@@ -39,6 +39,12 @@ def infinitesimal_jackknife(
     m^{−(order+1)}. Order 3 needs the fourth derivative of the loss (the built-in ones have it).
 
     Cost: `order` products (n, m)·(m, n), m = min(n, p), after one factorisation; memory 256 × n.
+
+    >>> from trak_theory import GLM, influence
+    >>> fit = GLM([[1.0], [1.0], [-1.0]], [1.0, 0.0, 0.0], loss="logistic", ridge=1.0).fit()
+    >>> first = infinitesimal_jackknife(fit, [[1.0]], order=1)
+    >>> bool(np.allclose(first, influence(fit.linearize([[1.0]]))))
+    True
     """
     from trak_theory.symbolic.leave_one_out_series import weight_series
 
@@ -54,6 +60,12 @@ def newton_expansion(
     error falls as m^{−(order+1)}; zero at every order for the squared loss. NaN where nothing is left (leverage 1).
 
     Cost: `order` products (n, m)·(m, n), m = min(n, p), after one factorisation; memory 256 × n.
+
+    >>> from trak_theory import GLM, newton
+    >>> fit = GLM([[1.0], [1.0], [-1.0]], [1.0, 0.0, 0.0], loss="logistic", ridge=1.0).fit()
+    >>> first = newton_expansion(fit, [[1.0]], order=1)
+    >>> bool(np.allclose(first, newton(fit.linearize([[1.0]]))))
+    True
     """
     from trak_theory.symbolic.leave_one_out_series import gradient_series
 

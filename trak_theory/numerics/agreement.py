@@ -49,7 +49,12 @@ class Agreement:
 
 
 def agreement(reference: ArrayLike, estimate: ArrayLike) -> Agreement:
-    """Agreement of an estimate (n, q) with a reference (n, q); one query may come as (n,)."""
+    """Agreement of an estimate (n, q) with a reference (n, q); one query may come as (n,).
+
+    >>> found = agreement(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0]))
+    >>> round(float(found.kendall), 3), round(float(found.spearman), 3)
+    (0.333, 0.5)
+    """
     truth, guess = _columns(reference), _columns(estimate)
     if truth.shape != guess.shape:
         raise ValueError(f"reference has shape {truth.shape}, the estimate {guess.shape}")

@@ -65,6 +65,13 @@ def projection_law(
     fails where k reaches the rank of Φ with μ = 0, which `diagnosis` says. Cost: an eigendecomposition of the
     smaller Gram matrix, and products (n, m) × (m, q) with m = min(n, p).
     Source: E K_P ≃ R after LeJeune et al. 2022; variances ours.
+
+    >>> rng = np.random.default_rng(0)
+    >>> rows, residual = rng.standard_normal((60, 40)), rng.standard_normal(60)
+    >>> lin = Linearization(rows, residual, np.ones(60), 1.0, rows[:1])
+    >>> law = projection_law(lin, k=30, ridge=5.0)
+    >>> law.mean.shape, law.sd.shape
+    ((60, 1), (60, 1))
     """
     p = lin.features.shape[1]
     check_setting(p, k=k, ensemble=ensemble, ridge=ridge)

@@ -23,6 +23,10 @@ def projection_matrix(p: int, k: int, *, kind: Sketch = "normal", rng: Generator
     sparse       a sparse Johnson–Lindenstrauss transform: s = min(8, k) entries ±1/√s in each row
     countsketch  the same with s = 1
     srht         random signs times k columns of a Hadamard matrix, drawn without replacement: entries ±1/√k
+
+    >>> matrix = projection_matrix(6, 4, rng=np.random.default_rng(0))
+    >>> matrix.shape
+    (6, 4)
     """
     p, k = positive_count("p", p), positive_count("k", k)
     if k > p:

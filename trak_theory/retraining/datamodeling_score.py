@@ -117,6 +117,10 @@ def fidelity(predicted: ArrayLike, outputs: ArrayLike) -> OverQueries:
     """Spearman over subsets of predicted with measured outputs, both (B, q), the mean over queries.
 
     The LDS of a prediction that is no sum over points: a twin's refits, another network's outputs.
+
+    >>> outputs = np.arange(12.0).reshape(6, 2)
+    >>> float(fidelity(2 * outputs, outputs).mean)
+    1.0
     """
     first, second = real_array("predicted", predicted, 2), real_array("outputs", outputs, 2)
     if first.shape != second.shape or len(first) < FEWEST:

@@ -19,6 +19,11 @@ def restored_influence(lin: Linearization, recipe: TrainingRecipe | float, *, fr
 
     recipe: how the network was trained, or its training ridge λ_t itself. fraction None: leave-one-out; α: retraining
     on random subsets of αn points. The ridge of `lin` is not used. Exact, through the smaller of the two Gram matrices.
+
+    >>> lin = Linearization(np.eye(2), np.ones(2), np.full(2, 0.25), 0.0, np.eye(2))
+    >>> restored_influence(lin, 0.75)
+    array([[-1., -0.],
+           [-0., -1.]])
     """
     rule = ridge_rule(lin, recipe, fraction=fraction)
     space = spectrum(lin.features, lin.queries)

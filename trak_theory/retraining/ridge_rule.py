@@ -26,6 +26,9 @@ class TrainingRecipe:
     weight_decay wd    of the mean loss plus (wd/2)‖θ‖²
     learning_rates     η_t, one per step; or one number, with `steps` = T
     momentum m         of the heavy ball, in [0, 1)
+
+    >>> TrainingRecipe(weight_decay=1e-3, learning_rates=0.1, steps=100, momentum=0.9).ridge(500)
+    5.5
     """
 
     weight_decay: float
@@ -158,6 +161,11 @@ def ridge_rule(
     fraction None: the truth is leave-one-out; α: it is retraining on random subsets of αn points (the linear
     datamodelling score). k: also the ridge inside a k-dimensional random projection, μ = γ(1 − df(γ)/k).
     The ridge of `lin` itself is not used. Cost: eigenvalues of the smaller Gram matrix, twice with k.
+
+    >>> lin = Linearization(np.eye(4), np.ones(4), np.full(4, 0.25), 0.0, np.eye(4))
+    >>> rule = ridge_rule(lin, 2.0)
+    >>> rule.curvature_weighted, rule.unit_curvature
+    (2.0, 8.0)
     """
     weighted = gram_eigenvalues(np.sqrt(lin.curvature)[:, None] * lin.features)
     rule = rule_from_eigenvalues(

@@ -33,7 +33,11 @@ class Derivation:
 
 
 def equation(left: str, *right: sp.Expr) -> str:
-    """`left = right = …` in LaTeX; sympy expressions are printed, strings are taken as LaTeX."""
+    """`left = right = …` in LaTeX; sympy expressions are printed, strings are taken as LaTeX.
+
+    >>> equation("I", sp.Symbol("r") * sp.Symbol("c"))
+    'I = c r'
+    """
     return " = ".join([left, *(side if isinstance(side, str) else sp.latex(side) for side in right)])
 
 

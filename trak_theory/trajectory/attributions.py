@@ -115,6 +115,12 @@ def attribute(
 
     Valid to first order in what the sample does to the path after its own step: errors grow with the learning rate
     and with the number of steps; `.proxy` estimates them.
+
+    >>> from trak_theory.trajectory import MLP, AdamW, loss_query, train
+    >>> model = MLP(np.eye(3), [0, 1, 1], hidden=(2,))
+    >>> run = train(model, model.start(np.random.default_rng(0)), [np.array([0, 1]), np.array([0, 2])], AdamW(0.01))
+    >>> attribute(run, loss_query(model, [2])).influence.shape
+    (3, 1)
     """
     settings = Settings(estimator, curvature, damping, horizon)
     return estimate(run, as_query(query, run.final), settings, Convention(removal, occurrences))

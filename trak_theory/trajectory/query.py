@@ -48,7 +48,14 @@ def as_query(query: Tensor, theta: Tensor) -> Query:
 
 
 def loss_query(objective: Objective, batch: Tensor, *, mean: bool = False) -> Query:
-    """The losses of the samples `batch` of an objective, one query each, or their mean, all weighing the same."""
+    """The losses of the samples `batch` of an objective, one query each, or their mean, all weighing the same.
+
+    >>> from trak_theory.trajectory import MLP
+    >>> model = MLP(np.eye(3), [0, 1, 1], hidden=(2,))
+    >>> query = loss_query(model, [0, 1, 2], mean=True)
+    >>> float(query.value(np.zeros(model.p)).round(4))  # log 2
+    0.6931
+    """
     batch = np.asarray(batch)
     if not mean:
         return Query(lambda theta: objective.loss(theta, batch), lambda theta: objective.sample_gradients(theta, batch))

@@ -111,6 +111,12 @@ def train(
 
     States between checkpoints are replayed bit by bit when they are asked for. `every` defaults to 1 while all
     states take at most 256 MiB, else to √T. `directory` keeps the checkpoints on disk, in a new folder for every run.
+
+    >>> from trak_theory.trajectory import MLP, SGD
+    >>> model = MLP(np.eye(3), [0, 1, 1], hidden=(2,))
+    >>> run = train(model, np.zeros(model.p), [np.array([0, 1]), np.array([2])], SGD(0.1))
+    >>> run.steps, run.final.shape
+    (2, (14,))
     """
     theta = check_start(objective, theta0)
     checked = check_batches(batches, objective.n)

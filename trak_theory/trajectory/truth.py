@@ -86,6 +86,12 @@ def retrain_without(
 
     Retrainings go in blocks with a leading model axis. `cache` is a folder in which every finished retraining is
     kept under a hash of the run, the convention and the group, so that an interrupted call resumes.
+
+    >>> from trak_theory.trajectory import MLP, SGD, loss_query, train
+    >>> model = MLP(np.eye(3), [0, 1, 1], hidden=(2,))
+    >>> run = train(model, model.start(np.random.default_rng(0)), [np.array([0, 1]), np.array([0, 1])], SGD(0.1))
+    >>> retrain_without(run, [[0], [2]]).influence(loss_query(model, [2])).round(6)[1]  # in no batch
+    array([0.])
     """
     convention = Convention(removal, occurrences)
     run.check_unchanged()
