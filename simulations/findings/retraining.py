@@ -274,32 +274,26 @@ FEW_MODULES = "Two networks of two models, 12 subsets and 6 queries each, are to
 
 # Set with one network of each model in view, somewhat larger than those of the quick size.
 RESTORED_NETWORKS = (
-    Finding(
+    claim(
         "restored_networks",
         "fidelity of conjugate gradients above that of one sketch, share {share:g} removed",
         "ours",
-        "≥",
-        0.05,
         _module_gain(SOLVED, SKETCHED),
         by=("share",),
         discussion=FEW_MODULES,
     ),
-    Finding(
+    claim(
         "restored_networks",
         "fidelity of conjugate gradients above that of TRAK with the ridge of the rule, share {share:g} removed",
         "ours",
-        "≥",
-        0.05,
         _module_gain(SOLVED, RULED),
         by=("share",),
         discussion=FEW_MODULES,
     ),
-    Finding(
+    claim(
         "restored_networks",
         "fidelity of one sketch above that of TRAK with the ridge of the rule, share {share:g} removed",
         "ours",
-        "≥",
-        0.0,
         _module_gain(SKETCHED, RULED),
         by=("share",),
         discussion=FEW_MODULES + "The directions of GPT-2 carry random signs of its tokens, and k is small.",
