@@ -41,7 +41,7 @@ class Attribution:
     per_step             the same influence, step by step
     settings             estimator, curvature, damping γ, horizon K
     proxy (n, q)         an estimate of |error| without retraining, computed when first asked for
-    defect κ             how far the paths predicted without the largest samples are from being runs, likewise
+    tracked              paths predicted without the five largest samples, followed and read at their ends, likewise
     """
 
     influence: Array
@@ -62,7 +62,7 @@ class Attribution:
     def proxy(self) -> Array:
         """`curvature_proxy` of two-step and frozen-push, |two-step − estimate| of all others: most of their error."""
         if self.settings.estimator in ("two-step", "frozen-push"):
-            return curvature_proxy(self.influence, self.damped, self.defect)
+            return curvature_proxy(self.influence, self.damped, self.tracked.index)
         return np.abs(self.vary(estimator="two-step").influence - self.influence)
 
     @cached_property
@@ -75,10 +75,6 @@ class Attribution:
         """The paths predicted without the five samples with the largest estimates, followed through the run."""
         largest = list(dict.fromkeys(self.samples[most_influential(self.influence)].tolist()))[:TRACKED]
         return track(self.run, self.query, np.array(largest), self.settings, self.convention)
-
-    @property
-    def defect(self) -> float:
-        return self.tracked.defect
 
     def vary(self, **changes: Unpack[Changes]) -> Attribution:
         """The same attribution with other settings, computed anew."""

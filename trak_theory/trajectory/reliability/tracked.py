@@ -48,6 +48,11 @@ class Tracked:
             bent = np.linalg.norm(self.displaced - self.slope, axis=0) / np.where(size > 0, size, 1.0)
         return float(np.mean(np.fmin(bent, LARGEST_DEFECT)))
 
+    @property
+    def index(self) -> float:
+        """√(κ² + κ_q²): a path that is wrong and a query that bends on the way to its end are two independent errors."""
+        return float(np.hypot(self.defect, self.query_defect))
+
 
 def track(run: Run, query: Query, samples: Array, settings: Settings, convention: Convention) -> Tracked:
     """Follow the paths predicted without `samples` (m,): a gradient and a Hessian-vector product a step for each.
