@@ -42,6 +42,7 @@ class Attribution:
     settings             estimator, curvature, damping γ, horizon K
     proxy (n, q)         an estimate of |error| without retraining, computed when first asked for
     tracked              paths predicted without the five largest samples, followed and read at their ends, likewise
+    defect κ             how far these paths are from being runs, see `Tracked`
     """
 
     influence: Array
@@ -75,6 +76,10 @@ class Attribution:
         """The paths predicted without the five samples with the largest estimates, followed through the run."""
         largest = list(dict.fromkeys(self.samples[most_influential(self.influence)].tolist()))[:TRACKED]
         return track(self.run, self.query, np.array(largest), self.settings, self.convention)
+
+    @property
+    def defect(self) -> float:
+        return self.tracked.defect
 
     def vary(self, **changes: Unpack[Changes]) -> Attribution:
         """The same attribution with other settings, computed anew."""

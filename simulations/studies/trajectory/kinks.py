@@ -38,7 +38,7 @@ def run(params: Params, rng: Generator) -> Rows:
         "largest spread retrained": _repaired(mean, exact, np.argsort(-spread)),
         "largest errors retrained (oracle)": _repaired(score, exact, np.argsort(-np.abs(score - exact)[:, 0])),
     }
-    shared = {"n": N, "p": problem.network.p, "steps": STEPS, "retrained": RETRAINED, "defect": attribution.tracked.defect}
+    shared = {"n": N, "p": problem.network.p, "steps": STEPS, "retrained": RETRAINED, "defect": attribution.defect}
     return [{**shared, "choice": name, **agreement(exact, s).row()} for name, s in estimates.items()]
 
 

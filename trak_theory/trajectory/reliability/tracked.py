@@ -50,7 +50,7 @@ class Tracked:
 
     @property
     def index(self) -> float:
-        """√(κ² + κ_q²): a path that is wrong and a query that bends on the way to its end are two independent errors."""
+        """√(κ² + κ_q²): a wrong path, and a query that bends on the way to its end, as if they were independent."""
         return float(np.hypot(self.defect, self.query_defect))
 
 
