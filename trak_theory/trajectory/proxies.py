@@ -18,10 +18,12 @@ def curvature_proxy(influence: Array, damped: Array, index: float) -> Array:
 
     s = influence (n, q); d = s − s^γ, its change where Hessians are multiplied by γ = .9; index = √(κ² + κ_q²), at most
     1: how far predicted paths are from being runs, and how far the query is from linear along them (see `Tracked`);
-    means over the n samples.
+    means over the samples that have any influence, so that those which no batch held do not count.
     """
     own, change = influence**2, (influence - damped) ** 2
-    return np.sqrt(change + change.mean(0) + (FLOOR**2 + min(index, 1.0) ** 2) * (own + own.mean(0)))
+    count = max(1, np.count_nonzero(np.any(own + change > 0, axis=1)))
+    share = FLOOR**2 + min(index, 1.0) ** 2
+    return np.sqrt(change + change.sum(0) / count + share * (own + own.sum(0) / count))
 
 
 def sensitivity(influence: Array, damped: Array) -> float:
