@@ -9,6 +9,7 @@ import pandas as pd
 
 from simulations.findings.finding import Finding
 from simulations.findings.measures import Measured, by_replicate, contrast, count, largest, share
+from simulations.studies.trajectory.proxy import judgements
 
 RUNS = "runs"
 
@@ -66,8 +67,9 @@ Trial = Literal["right", "abstaining", "optimistic", "precision"]
 
 
 def judged(rows: pd.DataFrame, *, left_out: bool = True) -> pd.DataFrame:
-    """Runs of families left out of calibration, or of the others, with the verdict on frozen push."""
-    return rows[(rows["estimator"] == "frozen-push") & (rows["left_out"].astype(bool) == left_out)]
+    """Runs of families left out of calibration, or of the others, with verdict and bound on frozen push."""
+    runs = judgements(rows)
+    return runs[runs["left_out"].astype(bool) == left_out]
 
 
 def verdict_trials(runs: pd.DataFrame, column: str, kind: Trial) -> pd.Series:

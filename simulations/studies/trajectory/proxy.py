@@ -1,11 +1,17 @@
-"""Accuracy of a trajectory attribution's own error estimates: proxies, bound and verdict, free and with retrainings."""
+"""Accuracy of a trajectory attribution's own error estimates: proxies, bound and verdict, free and with retrainings.
+
+`run` keeps what is known of every sample; `judgements` makes verdicts and bounds of it, so that they can be judged anew
+with other thresholds without training anything again.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from zlib import crc32
 
 import numpy as np
+import pandas as pd
 from numpy import ndarray as Array
 from numpy.random import Generator
 
@@ -20,14 +26,21 @@ from trak_theory.trajectory import (
     Attribution,
     Optimizer,
     attribute,
+    calibrate,
     retrain_without,
     train,
 )
 from trak_theory.trajectory.batches import shuffled_epochs
+from trak_theory.trajectory.proxies import curvature_proxy, sensitivity
+from trak_theory.trajectory.reliability.audits import audit_sample, plausible_quality
+from trak_theory.trajectory.reliability.labels import THRESHOLDS, audited_label, deserved, free_label
+from trak_theory.trajectory.reliability.tracked import Tracked
 from trak_theory.trajectory.sweep.push import Estimator
 
 ESTIMATORS: tuple[Estimator, ...] = ("first-order", "two-step", "frozen-push")  # bound and verdict are of the last
 TRACKED = ("defect", "slope", "displaced")
+RUN = ["family", "optimizer", "learning_rate", "replicate"]
+AUDIT, CALIBRATION = 16, 9
 # name → the optimiser at step size 1, and what multiplies the rate: SGD needs more for the same progress.
 OPTIMIZERS: dict[str, tuple[Optimizer, float]] = {
     "adamw": (AdamW(1.0, weight_decay=0.01), 1.0),
@@ -126,6 +139,58 @@ def _samples(attribution: Attribution, seen: Array, exact: Array) -> Rows:
     for i, *values in zip(tracked.samples, tracked.defects, tracked.slope[:, 0], tracked.displaced[:, 0], strict=True):
         rows[int(np.searchsorted(seen, i))] |= dict(zip(TRACKED, map(float, values), strict=True))
     return rows
+
+
+_judged: list[tuple[pd.DataFrame, pd.DataFrame]] = []
+
+
+def judgements(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a run: the quality of frozen push, the label it deserves, verdicts and coverage of the bounds.
+
+    The coverage of the bound calibrated on retrainings is that of the samples which were not retrained for it.
+    """
+    for own, judged in _judged:  # findings and tables ask for the same runs again and again
+        if own is rows:
+            return judged
+    _judged[:] = [(rows, _all_judged(rows))]
+    return _judged[0][1]
+
+
+def _all_judged(rows: pd.DataFrame) -> pd.DataFrame:
+    runs = rows[rows["estimator"] == ESTIMATORS[-1]].set_index(RUN, drop=False)
+    samples = rows[rows["part"] == "sample"].groupby(RUN, sort=False)
+    judged = pd.DataFrame({key: _judgement(own, key) for key, own in samples}).T.infer_objects()
+    judged.index = pd.MultiIndex.from_tuples(judged.index, names=RUN)
+    quality = zip(runs["spearman"], runs["relative_error"], strict=True)
+    true = pd.Series([deserved(*pair) for pair in quality], runs.index, name="true_label")
+    return pd.concat([runs, true, judged.loc[runs.index]], axis=1).reset_index(drop=True)
+
+
+def _judgement(own: pd.DataFrame, key: Any) -> dict[str, str | float]:
+    """Verdict and bound of a run, free and with retrainings drawn by a generator that its parameters seed."""
+    rng = np.random.default_rng(crc32(repr(key).encode()))
+    truth, score, damped = (own[[name]].to_numpy(float) for name in ("truth", "estimate", "damped"))
+    followed = own[own["defect"].notna()]
+    defects, slope, displaced = (followed[name].to_numpy(float) for name in TRACKED)
+    tracked = Tracked(followed["sample"].to_numpy(int), defects, slope[:, None], displaced[:, None])
+    change, proxy = sensitivity(score, damped), curvature_proxy(score, damped, tracked.index)
+    chosen, weights = audit_sample(score, AUDIT, rng)
+    plausible = plausible_quality(score, proxy, chosen, weights, truth[chosen], rng)
+    nine, *_ = np.split(rng.permutation(len(own)), [CALIBRATION])
+    error, others = np.abs(truth - score), np.setdiff1d(np.arange(len(own)), nine)
+    factor = calibrate([proxy[nine]], [error[nine]])
+    return {
+        "free_label": free_label(tracked.index, change),
+        "audited_label": audited_label(plausible, tracked.index),
+        "defect": tracked.defect,
+        "query_defect": tracked.query_defect,
+        "index": tracked.index,
+        "sensitivity": change,
+        "audited_error": float(np.median(plausible.relative_error)),
+        "audited_rank": float(np.median(plausible.spearman)),
+        "coverage": float(np.mean(error <= THRESHOLDS.bound * proxy)),
+        "calibrated_coverage": float(np.mean(error[others] <= factor * proxy[others])),
+    }
 
 
 def label_by_length(length: Array, true_labels: Array, fitted: Array) -> Array:
