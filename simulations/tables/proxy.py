@@ -50,7 +50,7 @@ def tables(rows: pd.DataFrame) -> str:
         parts += _section(f"90 % bound, {name}", heads, runs, _coverages)
         parts += _lengths(name, runs)
     parts += _misplaced(pd.concat(list(groups.values())))
-    adamw = rows[rows["optimizer"] == "adamw"]
+    adamw = rows[(rows["optimizer"] == "adamw") & rows["estimator"].notna()]
     for name, runs in groups.items():
         own = adamw[adamw["family"].isin(runs["family"])]
         parts += [

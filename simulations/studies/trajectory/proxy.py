@@ -163,7 +163,7 @@ def _all_judged(rows: pd.DataFrame) -> pd.DataFrame:
     judged.index = pd.MultiIndex.from_tuples(judged.index, names=RUN)
     quality = zip(runs["spearman"], runs["relative_error"], strict=True)
     true = pd.Series([deserved(*pair) for pair in quality], runs.index, name="true_label")
-    return pd.concat([runs, true, judged.loc[runs.index]], axis=1).reset_index(drop=True)
+    return pd.concat([runs.drop(columns="defect"), true, judged.loc[runs.index]], axis=1).reset_index(drop=True)
 
 
 def _judgement(own: pd.DataFrame, key: Any) -> dict[str, str | float]:
