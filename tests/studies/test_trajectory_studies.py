@@ -95,7 +95,14 @@ def made_up_rows():
     rows = []
     for place, (family, free, audited, true, covered, calibrated) in enumerate(JUDGED):
         own = {"family": family, "optimizer": "adamw", "learning_rate": 1e-3, "replicate": place}
-        own |= {"steps": 20 * (1 + place % 2), "batch": 5, "defect": 0.1, "query_defect": 0.1, "audited_rank": 0.5, "audited_error": 0.5}
+        own |= {
+            "steps": 20 * (1 + place % 2),
+            "batch": 5,
+            "defect": 0.1,
+            "query_defect": 0.1,
+            "audited_rank": 0.5,
+            "audited_error": 0.5,
+        }
         own |= {"left_out": family != "digits", "proxy_spearman": 0.9, "within_two": 0.9}
         for estimator, (*spearman, error) in QUALITY.items():
             rows.append(own | {"estimator": estimator, "spearman": spearman[place % 2], "relative_error": error})

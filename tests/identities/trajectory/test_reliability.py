@@ -102,6 +102,14 @@ def test_plausible_qualities_surround_the_true_one_where_errors_are_of_one_kind(
     assert (np.mean(inside, axis=0) > 0.8).all()
 
 
+def test_an_error_of_the_scale_alone_leaves_ranks_intact():
+    s = np.random.default_rng(0).standard_normal((60, 1))
+    rows, weights = audit_sample(s, 16, np.random.default_rng(0))
+    seen = plausible_quality(s, np.ones((60, 1)), rows, weights, 2 * s[rows], np.random.default_rng(1))
+    np.testing.assert_allclose(seen.spearman, 1.0)
+    np.testing.assert_allclose(seen.relative_error, 0.5)
+
+
 def test_an_audit_does_not_foresee_an_error_of_a_kind_that_it_did_not_see():
     """The control: one unseen outlier makes the true error larger than every draw."""
     s = np.linspace(1, 2, 60)[:, None]
