@@ -235,7 +235,7 @@ FINDINGS = (
         0.9,
         _coverage("calibrated_coverage"),
         0.03,
-        discussion="The quick size has too few runs to settle it; on 250 runs of the full size it is .897 (docs/verdicts.md).",
+        discussion="On 250 runs of the full size it is .897; the quick size cannot settle it (docs/verdicts.md).",
     ),
     Finding(
         "proxy",
@@ -245,8 +245,8 @@ FINDINGS = (
         0.9,
         _coverage("coverage"),
         0.05,
-        discussion="On 250 runs of the full size it is .844, and .79 on networks with kinks: only retrainings of the run "
-        "itself make it .90 (docs/verdicts.md).",
+        discussion="On 250 runs of the full size it is .844, and .79 on networks with kinks: only retrainings of the "
+        "run itself make it .90 (docs/verdicts.md).",
     ),
     Finding(
         "proxy",
@@ -303,8 +303,8 @@ FINDINGS = (
         "≤",
         0.03,
         _verdict("audited_label", "optimistic"),
-        discussion="Of 250 runs of the full size 12 are, all but one ranks only of a run whose ranks do not hold, nine of "
-        "them networks with kinks (docs/verdicts.md).",
+        discussion="Of 250 runs of the full size 12 are, all but one ranks only of a run whose ranks do not hold, "
+        "nine of them networks with kinks (docs/verdicts.md).",
     ),
     Finding(
         "retrain_top",

@@ -1,7 +1,7 @@
 """Labels of an attribution, and all thresholds between them. Source: ours.
 
-Thresholds were chosen on 152 runs of the families `CALIBRATED` of the study `proxy` alone, under another seed than that of
-its results: softmax regression, tanh, GELU and ReLU networks, a CNN, matrix factorisation; SGD with momentum and
+Thresholds were chosen on 152 runs of the families `CALIBRATED` of the study `proxy` alone, under another seed than that
+of its results: softmax regression, tanh, GELU and ReLU networks, a CNN, matrix factorisation; SGD with momentum and
 AdamW, 20 to 160 steps, batches of 5 to 20.
 """
 
