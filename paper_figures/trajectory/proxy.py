@@ -1,4 +1,4 @@
-"""How well an attribution knows its own error: the defect, the bound and the verdict, family by family."""
+"""How well an attribution knows its own error: the index, the bound and the verdict, family by family."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.findings.trajectory import Trial, verdict_trials
-from simulations.studies.trajectory.proxy import CALIBRATION, label_by_length
-from trak_theory.trajectory.verdicts import THRESHOLDS
+from simulations.studies.trajectory.proxy import AUDIT, CALIBRATION, judgements, label_by_length
+from trak_theory.trajectory.reliability.labels import THRESHOLDS
 
-BOUND = "frozen-push"
 TRUE = ("trust", "ranks only", "do not trust")
 SAID = (*TRUE, "retrain a few to tell")
 SHORT = ("trust", "ranks", "no", "retrain")
@@ -31,7 +30,7 @@ VERDICTS = {"free_label": "verdict, free", "audited_label": "verdict, audited"}
 
 def draw(results: Path) -> Drawing:
     frame = Store(results).load(find_study("proxy"))
-    judged = frame[frame["estimator"] == BOUND]
+    judged = judgements(frame)
     left_out = judged[judged["left_out"]]
     table = pd.concat([quality(own, name) for name, own in _groups(judged)], ignore_index=True)
     figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
@@ -76,11 +75,11 @@ def _defects(axis: Axes, judged: pd.DataFrame) -> None:
     for place, (chosen, name) in enumerate(((judged["left_out"], "left out"), (~judged["left_out"], "calibrated"))):
         own = judged[chosen]
         error = own["relative_error"].clip(upper=10)
-        axis.plot(own["defect"], error, MARKERS[place], color=COLOURS[place], markersize=2, label=name)
-    for cut in THRESHOLDS.defect:
+        axis.plot(own["index"], error, MARKERS[place], color=COLOURS[place], markersize=2, label=name)
+    for cut in THRESHOLDS.index:
         axis.axvline(cut, color=GUIDE, linewidth=0.6, zorder=0)
     axis.axhline(THRESHOLDS.error, color=GUIDE, linewidth=0.6, linestyle=":", zorder=0)
-    axis.set(xscale="log", yscale="log", xlabel="defect κ", ylabel="relative error", title="error against defect")
+    axis.set(xscale="log", yscale="log", xlabel="√(κ² + κ_q²)", ylabel="relative error", title="error against index")
     axis.legend(loc="upper left")
 
 
@@ -137,9 +136,10 @@ def _caption(frame: pd.DataFrame, judged: pd.DataFrame, table: pd.DataFrame) -> 
         rival = f" Two thresholds on learning rate × steps, fitted to the other families: right {by_length:.2f}."
     return (
         "How well a trajectory attribution knows its own error (ours; frozen push). Left: relative error of each run "
-        "against the defect κ of its predicted paths; lines: the thresholds of the free verdict, and the error that "
+        "against √(κ² + κ_q²), the defects of its predicted paths and of the query along them; lines: the thresholds "
+        "of the free verdict, and the error that "
         "trust allows. Second: share of rows covered by the 90 % bound, free and calibrated on a few retrainings of "
         "the run itself, mean ± s.e. over runs. Right: confusion of the verdict on families left out of calibration "
-        f"(trust: Spearman ≥ .95 and relative error ≤ .35; ranks: Spearman ≥ .8), audit of {frame.iloc[0]['audit']} "
+        f"(trust: Spearman ≥ .95 and relative error ≤ .35; ranks: Spearman ≥ .8), audit of {AUDIT} "
         f"retrainings. {'; '.join(told)}.{rival} Runs of random length and batch size."
     )

@@ -14,7 +14,7 @@ from simulations.findings.finding import Finding
 from simulations.findings.measures import Measured, contrast, sample, share
 from simulations.findings.trajectory import FINDINGS, VERDICTS, Trial, coverage, judged, verdict_trials
 from simulations.ledger.judge import judged_lines
-from simulations.studies.trajectory.proxy import ESTIMATORS
+from simulations.studies.trajectory.proxy import AUDIT, ESTIMATORS
 
 FREE: dict[str, Trial] = {
     "trust that is deserved": "precision",
@@ -44,13 +44,13 @@ def tables(rows: pd.DataFrame) -> str:
     parts = [f"### Promises, {len(judged(rows))} runs of families never calibrated on", "", *judged_lines(promises)]
     for name, runs in groups.items():
         parts += _section(f"Free verdict, {name}", [f"deserve {DESERVED}", *FREE], runs, _free)
-        audit = f"Verdict with {rows['audit'].iloc[0]} retrainings, {name}"
+        audit = f"Verdict with {AUDIT} retrainings, {name}"
         parts += _section(audit, list(AUDITED), runs, lambda own: _trials(own, "audited_label", AUDITED))
         heads = [head for bound in BOUNDS.values() for head in (bound, ".90 ± .03")]
         parts += _section(f"90 % bound, {name}", heads, runs, _coverages)
         parts += _lengths(name, runs)
     parts += _misplaced(pd.concat(list(groups.values())))
-    adamw = rows[rows["optimizer"] == "adamw"]
+    adamw = rows[(rows["optimizer"] == "adamw") & rows["estimator"].notna()]
     for name, runs in groups.items():
         own = adamw[adamw["family"].isin(runs["family"])]
         parts += [
@@ -112,7 +112,7 @@ def _misplaced(runs: pd.DataFrame) -> list[str]:
     said = (runs[["free_label", "audited_label"]] == "trust").any(axis=1)
     wrong = runs[said & (runs["true_label"] != "trust")]
     heads = ["optimizer", "learning_rate", "steps", "batch", "free_label", "audited_label", "true_label"]
-    numbers = ["defect", "spearman", "relative_error", "audited_rank", "audited_error", "coverage"]
+    numbers = ["defect", "query_defect", "spearman", "relative_error", "audited_rank", "audited_error", "coverage"]
     lines = [
         _line(run["family"], [*(str(run[head]) for head in heads), *(f"{run[number]:.2f}" for number in numbers)])
         for _, run in wrong.iterrows()

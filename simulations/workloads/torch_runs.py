@@ -13,7 +13,7 @@ from simulations.engine.study import Rows
 from simulations.workloads.remembered import Remembered
 from trak_theory.numerics.agreement import agreement, spearman
 from trak_theory.trajectory import Query, Run, attribute, error_bound, retrain_without, verdict
-from trak_theory.trajectory.verdicts import deserved
+from trak_theory.trajectory.reliability.labels import deserved
 
 ESTIMATORS: Mapping[str, Mapping[str, Any]] = {
     "sgd": {"estimator": "sgd"},

@@ -94,8 +94,15 @@ QUALITY = {"first-order": (0.5, 0.7, 1.0), "two-step": (0.7, 0.9, 3.0), "frozen-
 def made_up_rows():
     rows = []
     for place, (family, free, audited, true, covered, calibrated) in enumerate(JUDGED):
-        own = {"family": family, "optimizer": "adamw", "learning_rate": 1e-3, "replicate": place, "audit": 16}
-        own |= {"steps": 20 * (1 + place % 2), "batch": 5, "defect": 0.1, "audited_rank": 0.5, "audited_error": 0.5}
+        own = {"family": family, "optimizer": "adamw", "learning_rate": 1e-3, "replicate": place}
+        own |= {
+            "steps": 20 * (1 + place % 2),
+            "batch": 5,
+            "defect": 0.1,
+            "query_defect": 0.1,
+            "audited_rank": 0.5,
+            "audited_error": 0.5,
+        }
         own |= {"left_out": family != "digits", "proxy_spearman": 0.9, "within_two": 0.9}
         for estimator, (*spearman, error) in QUALITY.items():
             rows.append(own | {"estimator": estimator, "spearman": spearman[place % 2], "relative_error": error})
@@ -104,8 +111,10 @@ def made_up_rows():
     return pd.DataFrame(rows)
 
 
-def test_the_table_of_verdicts_counts_what_was_said_against_what_was_deserved():
+def test_the_table_of_verdicts_counts_what_was_said_against_what_was_deserved(monkeypatch):
     """Counts by hand; the limits of 1 of 2 are 1 − √.975 and √.975."""
+    frozen = made_up_rows().query("estimator == 'frozen-push'")
+    monkeypatch.setattr("simulations.findings.trajectory.judgements", lambda rows: frozen)
     sections = {part.split("\n")[0]: part.split("\n") for part in tables("proxy", made_up_rows()).split("### ")[1:]}
 
     def line(section, name):

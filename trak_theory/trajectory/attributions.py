@@ -11,15 +11,15 @@ from numpy import ndarray as Array
 
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention, Occurrences, Removal
-from trak_theory.trajectory.forward_mode import path_defects
 from trak_theory.trajectory.proxies import DAMPED, curvature_proxy, most_influential
 from trak_theory.trajectory.query import Query, as_query
+from trak_theory.trajectory.reliability.tracked import Tracked, track
 from trak_theory.trajectory.run import Run
 from trak_theory.trajectory.sweep.per_step import PerStep
 from trak_theory.trajectory.sweep.push import Estimator
 from trak_theory.trajectory.sweep.reverse import Contribution, Curvature, Settings, reverse_sweep
 
-TRACKED, LARGEST_DEFECT = 5, 3.0  # samples whose path is followed through the run, and what a lost one counts
+TRACKED = 5  # samples whose path is followed through the run
 
 
 class Changes(TypedDict, total=False):
@@ -41,7 +41,8 @@ class Attribution:
     per_step             the same influence, step by step
     settings             estimator, curvature, damping γ, horizon K
     proxy (n, q)         an estimate of |error| without retraining, computed when first asked for
-    defect κ             how far the paths predicted without the largest samples are from being runs, likewise
+    tracked              paths predicted without the five largest samples, followed and read at their ends, likewise
+    defect κ             how far these paths are from being runs, see `Tracked`
     """
 
     influence: Array
@@ -62,7 +63,7 @@ class Attribution:
     def proxy(self) -> Array:
         """`curvature_proxy` of two-step and frozen-push, |two-step − estimate| of all others: most of their error."""
         if self.settings.estimator in ("two-step", "frozen-push"):
-            return curvature_proxy(self.influence, self.damped, self.defect)
+            return curvature_proxy(self.influence, self.damped, self.tracked.index)
         return np.abs(self.vary(estimator="two-step").influence - self.influence)
 
     @cached_property
@@ -71,11 +72,14 @@ class Attribution:
         return self.vary(damping=DAMPED * self.settings.damping).influence
 
     @cached_property
-    def defect(self) -> float:
-        """The mean of `path_defects`, each at most 3, over the five samples with the largest estimates."""
+    def tracked(self) -> Tracked:
+        """The paths predicted without the five samples with the largest estimates, followed through the run."""
         largest = list(dict.fromkeys(self.samples[most_influential(self.influence)].tolist()))[:TRACKED]
-        defects = path_defects(self.run, largest, self.settings, self.convention)
-        return float(np.minimum(defects, LARGEST_DEFECT).mean())
+        return track(self.run, self.query, np.array(largest), self.settings, self.convention)
+
+    @property
+    def defect(self) -> float:
+        return self.tracked.defect
 
     def vary(self, **changes: Unpack[Changes]) -> Attribution:
         """The same attribution with other settings, computed anew."""

@@ -42,6 +42,14 @@ def forward(
     return end.change[0]
 
 
+@dataclass(frozen=True, eq=False)
+class FollowedPaths:
+    """Paths predicted without each of s samples: their defects κ_i (s,), see `path_defects`, and ends δθ_T (s, p)."""
+
+    defects: Array
+    change: Tensor
+
+
 def path_defects(run: Run, samples: ArrayLike, settings: Settings, convention: Convention) -> Array:
     """Distance of each predicted path without a sample from one that obeys the optimiser, (s,), in [0, ∞].
 
@@ -60,20 +68,27 @@ def path_defects(run: Run, samples: ArrayLike, settings: Settings, convention: C
     >>> bool(path_defects(run, [0], Settings(), Convention())[0] < 1e-2)
     True
     """
+    return followed_paths(run, samples, settings, convention).defects
+
+
+def followed_paths(run: Run, samples: ArrayLike, settings: Settings, convention: Convention) -> FollowedPaths:
+    """`path_defects` of each of `samples` (s,), and where these paths end, in the same pass over the run."""
     run, samples = settings.view(run), np.atleast_1d(np.asarray(samples))
     missed, whole, entered = np.zeros(samples.size), np.zeros(samples.size), np.zeros(samples.size, bool)
     slots: State = tuple(zeros((samples.size, part.shape[-1]), part) + part for part in run.state(0)[1:])
+    change = zeros((samples.size, run.final.shape[0]), run.final)
     with np.errstate(over="ignore", invalid="ignore"):
         for point, after in pairwise(displacements(run, samples, settings, convention)):
             gradient = _gradient_without(run, point, samples, convention)
             here, moved = point.step, point.step.state[0] + point.change[0]
             update, *rest = here.step.increment((moved, *slots), gradient)
-            slots, change = tuple(rest), update - here.step.increment(here.state, here.gradient)[0]
+            slots, made = tuple(rest), update - here.step.increment(here.state, here.gradient)[0]
             entered |= np.isin(samples, run.batches[point.t])
-            missed += entered * _squares(change - (after.change[0] - point.change[0]))
-            whole += entered * _squares(change)
+            missed += entered * _squares(made - (after.change[0] - point.change[0]))
+            whole += entered * _squares(made)
+            change = after.change[0]
         defects = np.sqrt(missed / np.where(whole == 0, 1.0, whole))
-    return np.where(np.isfinite(defects), defects, np.inf)
+    return FollowedPaths(np.where(np.isfinite(defects), defects, np.inf), change)
 
 
 def _gradient_without(run: Run, point: Displacement, samples: Array, convention: Convention) -> Tensor:

@@ -13,14 +13,17 @@ FLOOR = 0.05  # of each estimate, and of all of them together
 DAMPED = 0.9  # the share of the Hessian that the second sweep keeps
 
 
-def curvature_proxy(influence: Array, damped: Array, defect: float) -> Array:
-    """√(d² + mean d² + (.05² + κ²)(s² + mean s²)) (n, q): an estimate of |error| without retraining.
+def curvature_proxy(influence: Array, damped: Array, index: float) -> Array:
+    """√(d² + mean d² + (.05² + κ² + κ_q²)(s² + mean s²)) (n, q): an estimate of |error| without retraining.
 
-    s = influence (n, q); d = s − s^γ, its change where Hessians are multiplied by γ = .9; κ = defect, how far
-    predicted paths are from being runs (see `path_defects`), at most 1; means over the n samples.
+    s = influence (n, q); d = s − s^γ, its change where Hessians are multiplied by γ = .9; index = √(κ² + κ_q²), at most
+    1: how far predicted paths are from being runs, and how far the query is from linear along them (see `Tracked`);
+    means over the samples that have any influence, so that those which no batch held do not count.
     """
     own, change = influence**2, (influence - damped) ** 2
-    return np.sqrt(change + change.mean(0) + (FLOOR**2 + min(defect, 1.0) ** 2) * (own + own.mean(0)))
+    count = max(1, np.count_nonzero(np.any(own + change > 0, axis=1)))
+    share = FLOOR**2 + min(index, 1.0) ** 2
+    return np.sqrt(change + change.sum(0) / count + share * (own + own.sum(0) / count))
 
 
 def sensitivity(influence: Array, damped: Array) -> float:

@@ -508,8 +508,8 @@ def test_the_proxy_of_a_cheaper_estimator_is_its_distance_to_two_steps():
     for estimator in ("two-step", "frozen-push"):
         best = attribute(run, columns, estimator=estimator)
         square = (best.influence - attribute(run, columns, estimator=estimator, damping=0.9).influence) ** 2
-        own, defect = best.influence**2, min(best.defect, 1.0)
-        close(best.proxy**2, square + square.mean(0) + (0.0025 + defect**2) * (own + own.mean(0)), 1e-12)
+        own, index = best.influence**2, min(best.tracked.index, 1.0)
+        close(best.proxy**2, square + square.mean(0) + (0.0025 + index**2) * (own + own.mean(0)), 1e-12)
 
 
 def test_the_default_estimator_is_the_frozen_push():
