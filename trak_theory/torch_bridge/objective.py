@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 from trak_theory.numerics.checks import positive_count
 from trak_theory.torch_bridge.module import FlatModule, Inputs, Rows, Sample
 from trak_theory.torch_bridge.refusals import check_module
+from trak_theory.torch_bridge.shared_pass import SharedPass
 from trak_theory.trajectory.query import as_numpy
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
@@ -116,6 +117,14 @@ class TorchObjective:
             return lambda v: pull(v)[0]
 
         return self._products(product, batch, weights, directions)
+
+    def shared_pass(self, theta: Tensor, batch: ArrayLike, weights: Tensor) -> SharedPass | None:
+        """The gradient and what is to be had from the same pass; None where `chunk` splits the batch."""
+        batch = np.asarray(batch)
+        if self.chunk is not None and len(batch) > self.chunk:
+            return None
+        at_once = None if self.chunk is None else self.chunk // len(batch)
+        return SharedPass(self.model, partial(self._total, batch=batch), theta, weights, at_once)
 
     def ggn(self, theta: Tensor, batch: ArrayLike, weights: Tensor, directions: Tensor) -> Tensor:
         def product(part: Array, own: Tensor) -> Product:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy import ndarray as Array
 from torch import Tensor
 
 from trak_theory.errors import UnsupportedError
@@ -71,16 +68,19 @@ def recipe(optimizer: torch.optim.Optimizer, model: FlatModule, clip_norm: float
             continue
         # Schedulers keep notes of their own beside the optimiser's settings.
         settings = {name: _number(value) for name, value in group.items() if name in optimizer.defaults}
-        groups.append((_coordinates(tuple((place.start, place.stop) for place in own)), settings))
+        groups += [(place, settings) for place in _adjacent(own)]
     return from_torch(type(optimizer).__name__, groups, clip_norm=clip_norm)
 
 
-@lru_cache(maxsize=64)
-def _coordinates(places: tuple[tuple[int, int], ...]) -> Array:
-    """The coordinates of some parameters in θ: one array for all steps, which recipes must not write to."""
-    coordinates = np.concatenate([np.arange(*place) for place in places])
-    coordinates.flags.writeable = False
-    return coordinates
+def _adjacent(places: Sequence[slice]) -> list[slice]:
+    """The same coordinates of θ in as few slices as there are gaps."""
+    joined: list[slice] = []
+    for place in sorted(places, key=lambda own: own.start):
+        if joined and joined[-1].stop == place.start:
+            joined[-1] = slice(joined[-1].start, place.stop)
+        else:
+            joined.append(place)
+    return joined
 
 
 def _number(value: object) -> object:

@@ -101,10 +101,10 @@ class Optimizer(ABC):
         values = [(where, float(number({**own, **settings}))) for where, settings in self.groups]
         if all(value == common for _, value in values):
             return common
-        spread = np.full(theta.shape[-1], common)
+        spread = array_namespace(theta).full(theta.shape[-1:], common, dtype=theta.real.dtype, device=device(theta))
         for where, value in values:
             spread[where] = value
-        return array_namespace(theta).asarray(spread, dtype=theta.real.dtype, device=device(theta))
+        return spread
 
     def _shared(self, t: int, theta: Tensor) -> Shared:
         rate = self.rate(t)
@@ -222,4 +222,5 @@ def from_torch(kind: str, groups: Sequence[Group], *, clip_norm: float | None = 
                 raise ValueError(f"{kind}'s option {name} differs between parameter groups, which is not covered")
         varying.append((where, {name: known[name] for name in sorted(optimizer.per_group & set(known))}))
     first = varying[0][1] if varying else {}
-    return optimizer(**first, **common, groups=tuple(varying[1:]), clip_norm=clip_norm)
+    groups = tuple(group for group in varying if group[1] != first)
+    return optimizer(**first, **common, groups=groups, clip_norm=clip_norm)

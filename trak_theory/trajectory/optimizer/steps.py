@@ -15,6 +15,7 @@ from typing import Self
 from array_api_compat import array_namespace
 
 from trak_theory.numerics.tensor import Tensor
+from trak_theory.trajectory.optimizer.kernels import plus, plus_product, plus_quotient
 from trak_theory.trajectory.sweep.blocks import blocks, in_blocks, rows_of, squared_norm
 
 State = tuple[Tensor, ...]
@@ -190,8 +191,8 @@ class AdamStep(StepMap):
         """d, m', v' and the second moment in use: v', or AMSGrad's w'."""
         theta, m, v, *largest = state
         d = g if self.decoupled else g + self.weight_decay * theta
-        m = self.beta1 * m + (1 - self.beta1) * d
-        v = self.beta2 * v + (1 - self.beta2) * d * d
+        m = plus(self.beta1 * m, d, 1 - self.beta1)
+        v = plus_product(self.beta2 * v, d, d, 1 - self.beta2)
         if not self.amsgrad:
             return d, m, v, v
         xp = array_namespace(v)
@@ -202,13 +203,16 @@ class AdamStep(StepMap):
 
     def _increment(self, state: State, g: Tensor) -> State:
         _, m, v, used = self._moments(state, g)
-        xp = array_namespace(m)
-        v_hat = used / self.correction2
-        root = xp.sqrt(v_hat + self.eps) if self.inside else xp.sqrt(v_hat) + self.eps
-        change = -self.lr * (m / self.correction1) / root
-        if self.decoupled:
-            change = change - self.lr * self.weight_decay * state[0]
-        return (change, *self._slots(m, v, used))
+        decay = -self.lr * self.weight_decay * state[0] if self.decoupled else 0.0 * state[0]
+        rate = self.lr * self.correction2**0.5 / self.correction1
+        return (plus_quotient(decay, m, self._scaled_root(used), -rate), *self._slots(m, v, used))
+
+    def _scaled_root(self, used: Tensor) -> Tensor:
+        """√(1 − β₂ⁿ) (√v̂ + ε), or √(v̂ + ε)."""
+        xp, correction = array_namespace(used), self.correction2
+        if self.inside:
+            return xp.sqrt(used + correction * self.eps)
+        return xp.sqrt(used) + correction**0.5 * self.eps
 
     def _slopes(self, m: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
         """D = ∂(m̂/(√v̂+ε))/∂m̂ and S = −∂(m̂/(√v̂+ε))/∂v̂ = m̂/(2√v̂(√v̂+ε)²), 0 where v̂ = 0."""

@@ -9,7 +9,7 @@ from array_api_compat import array_namespace, device
 
 from trak_theory.numerics.tensor import Tensor
 
-SMALL = 2**14  # numbers in a temporary: enough to hide the price of a call, few enough for a cache
+SMALL = 2**17  # numbers in a temporary: enough to hide the price of a call, few enough for a cache
 SHARE = 16  # of a vector that is longer than SHARE · SMALL, a temporary holds this part
 
 

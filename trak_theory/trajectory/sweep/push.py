@@ -91,14 +91,13 @@ def _changes(
     base, after = step.increment(state, gradient), step.increment(state, pushed)
     if estimator == "hybrid":
         return [(after[0] - base[0], *_linear(here, slope)[1:])]
-    changes = [_difference(after, base)]
+    changes: list[StateChange] = []
     for later in following:
-        changes[-1] = (changes[-1][0], *(None,) * (len(state) - 1))
+        changes.append((after[0] - base[0], *(None,) * (len(state) - 1)))
         theta = later.state[0]
         base = later.step.increment((theta, *base[1:]), later.gradient)
         after = later.step.increment((theta, *after[1:]), later.gradient)
-        changes.append(_difference(after, base))
-    return changes
+    return [*changes, _difference(after, base)]
 
 
 def _linear(here: RecordedStep, slope: Tensor) -> State:

@@ -31,6 +31,11 @@ class Removals:
     weights: Array
     at_once: int
 
+    @property
+    def places(self) -> Array:
+        """Of each sample, one place in the batch."""
+        return np.unique(self.run.batches[self.t], return_index=True)[1]
+
     @classmethod
     def of_batch(cls, run: Run, t: int, here: RecordedStep, convention: Convention, at_once: int) -> Removals:
         batch = run.batches[t]
@@ -39,8 +44,10 @@ class Removals:
         convention.refuse_empty(t, batch, weights.sum() - weights.max(), f"sample {samples[weights.argmax()]}")
         return cls(run, t, here, convention, samples, weights, at_once)
 
-    def linear(self, slope: Tensor) -> Array:
-        """−⟨ḡ, ξ_i⟩ (b, k) for ḡ (k, p)."""
+    def linear(self, slope: Tensor, inner: Tensor | None = None) -> Array:
+        """−⟨ḡ, ξ_i⟩ (b, k) for ḡ (k, p); inner: ⟨ḡ, ∇ℓ_i⟩ (k, B) of the whole batch, where known."""
+        if inner is not None:
+            return -as_numpy(self.perturbation(slice(None), slope @ self.here.gradient, inner.T[self.places]))
         return np.concatenate([self._linear(part, slope) for part in self._parts])
 
     def exact(self, estimator: Estimator, adjoint: Adjoint, rows: slice, frozen: int) -> Array:

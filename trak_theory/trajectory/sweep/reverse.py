@@ -14,7 +14,8 @@ from trak_theory.trajectory.convention import Convention, one_of
 from trak_theory.trajectory.query import Query
 from trak_theory.trajectory.run import Run, as_sgd
 from trak_theory.trajectory.sweep.adjoint import Adjoint
-from trak_theory.trajectory.sweep.push import LINEAR, Estimator, frozen_steps, recorded_step
+from trak_theory.trajectory.sweep.derivatives import StepDerivatives
+from trak_theory.trajectory.sweep.push import LINEAR, Estimator, RecordedStep, frozen_steps
 from trak_theory.trajectory.sweep.removals import Removals
 
 Curvature = Literal["exact", "ggn", "none"]
@@ -51,6 +52,11 @@ class Settings:
         product = run.objective.hvp if self.curvature == "exact" else run.objective.ggn
         curved = product(theta, run.batches[t], run.weights(t), directions)
         return curved if self.damping == 1 else self.damping * curved
+
+    @property
+    def shares_exact(self) -> bool:
+        """Whether Hessian products are exact ones."""
+        return self.curvature == "exact" and self.damping > 0
 
     def view(self, run: Run) -> Run:
         """The run that the estimator believes in."""
@@ -91,7 +97,8 @@ def sweep_from(
     earliest = {r: t for t in sorted(readouts, reverse=True) for r in readouts[t]}
     adjoint = Adjoint(run.state(max(earliest)))
     for t in reversed(range(min(readouts), max(earliest))):
-        here, reading = recorded_step(run, t), None
+        derivatives, reading = StepDerivatives(run, t, settings), None
+        here = RecordedStep(run.state(t), derivatives.gradient, run.step(t))
         if t + 1 in earliest:
             adjoint.read_out(t + 1, query.slope(run.state(t + 1)[0]))
         if t in readouts:
@@ -101,11 +108,12 @@ def sweep_from(
         live = [r for r in adjoint.points if earliest[r] < t]
         frozen = frozen_steps(settings.estimator, run.age(t - 1), run.steps)
         for rows, slope, theta in adjoint.pull_back(here, frozen, live, queries_at_once):
+            curved, inner = derivatives.products(slope, curved=theta is not None)
             if linear and reading:
-                reading.slope(rows, slope)
+                reading.slope(rows, slope, inner)
             if theta is not None:
-                theta += settings.curvature_product(run, t, here.state[0], slope)
-            del slope  # before the next segment is replayed
+                theta += curved
+            del slope, curved  # before the next segment is replayed
         if reading:
             yield reading.contribution
 
@@ -129,12 +137,12 @@ class _Reading:
         """−⟨x̄_{t+1}, δx_{t+1}⟩ − … of the exact changes."""
         self.influence[:, self.span] = self.removals.exact(estimator, self.adjoint, self.span, self.frozen)
 
-    def slope(self, rows: slice, slope: Tensor) -> None:
-        """−⟨ḡ_t, ξ⟩ for these rows, where they are read."""
+    def slope(self, rows: slice, slope: Tensor, inner: Tensor | None) -> None:
+        """−⟨ḡ_t, ξ⟩ for these rows, where they are read; inner: ⟨ḡ_t, ∇ℓ_i⟩ of the batch, where known."""
         first, stop = max(rows.start, self.span.start), min(rows.stop, self.span.stop)
         if first < stop:
-            own = slope[first - rows.start : stop - rows.start]
-            self.influence[:, first:stop] = self.removals.linear(own)
+            own = slice(first - rows.start, stop - rows.start)
+            self.influence[:, first:stop] = self.removals.linear(slope[own], None if inner is None else inner[own])
 
     @property
     def contribution(self) -> Contribution:
