@@ -104,12 +104,19 @@ class TorchObjective:
         return sum(pieces[1:], start=pieces[0])
 
     def sample_gradients(self, theta: Tensor, batch: ArrayLike) -> Tensor:
-        def single(at: Tensor, sample: Sample) -> Tensor:
-            args, named, target = tree_map(lambda part: part[None], sample)
-            return self.of_output(self.model(at, args, named), target)[0]
+        return torch.cat(self._parts_of_gradients(theta, batch), dim=-1)
 
-        rows = self.rows.take(batch, theta)
-        return self.model.over(lambda sample: grad(single)(theta, sample), rows, at_once=self.chunk)
+    def sample_gradient_parts(self, theta: Tensor, batch: ArrayLike) -> list[tuple[slice, Tensor]]:
+        """`sample_gradients` as (coordinates, rows) for every trained parameter: without the copy that joins them."""
+        return list(zip(self.model.places.values(), self._parts_of_gradients(theta, batch), strict=True))
+
+    def _parts_of_gradients(self, theta: Tensor, batch: ArrayLike) -> tuple[Tensor, ...]:
+        def single(parts: tuple[Tensor, ...], sample: Sample) -> Tensor:
+            args, named, target = tree_map(lambda part: part[None], sample)
+            return self.of_output(self.model.with_parts(parts, args, named), target)[0]
+
+        rows, parts = self.rows.take(batch, theta), self.model.parts(theta)
+        return self.model.over(lambda sample: grad(single)(parts, sample), rows, at_once=self.chunk)
 
     def hvp(self, theta: Tensor, batch: ArrayLike, weights: Tensor, directions: Tensor) -> Tensor:
         def product(part: Array, own: Tensor) -> Product:

@@ -21,7 +21,8 @@ class Objective(Protocol):
 
     An objective may also have `batch_weights` a (n,), with which training minimises Σ_B a_i ℓ_i/Σ_B a_i on a batch (a
     mean over tokens: a_i their number), and `fingerprint()`, digests by name of what training must leave unchanged, and
-    `shared_pass(θ, batch, weights)`, see `SharedDerivatives`.
+    `shared_pass(θ, batch, weights)`, see `SharedDerivatives`, and `sample_gradient_parts(θ, batch)`, the same as
+    `sample_gradients` in pairs (slice of coordinates, (B, its width)).
     """
 
     @property
