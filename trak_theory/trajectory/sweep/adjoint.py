@@ -28,6 +28,12 @@ class Adjoint:
         self.slots: list[Tensor] = slots
         self.following: list[RecordedStep] = []
 
+    def restore(self, points: Sequence[int], arrays: Sequence[Tensor], following: Sequence[RecordedStep]) -> None:
+        """As it was: `arrays` are its `thetas` and its `slots`."""
+        split = len(arrays) - len(self.slots)
+        self.points, self.following = list(points), list(following)
+        self.thetas, self.slots = list(arrays[:split]), list(arrays[split:])
+
     def read_out(self, point: int, slope: Tensor) -> None:
         """Add x̄_r = (∂f/∂θ, 0, …), r = t + 1; slope (q, p)."""
         q = len(slope)
