@@ -17,9 +17,10 @@ from trak_theory.trajectory.forward_mode import path_defects
 from trak_theory.trajectory.proxies import DAMPED, curvature_proxy, most_influential
 from trak_theory.trajectory.query import Query, as_query
 from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.sweep.contribution import Contribution
 from trak_theory.trajectory.sweep.per_step import PerStep
 from trak_theory.trajectory.sweep.push import Estimator
-from trak_theory.trajectory.sweep.reverse import Contribution, Curvature, Settings, reverse_sweep
+from trak_theory.trajectory.sweep.reverse import Curvature, Settings, reverse_sweep
 
 TRACKED, LARGEST_DEFECT = 5, 3.0  # samples whose path is followed through the run, and what a lost one counts
 

@@ -116,7 +116,8 @@ def progress(done, total):
         os.kill(os.getpid(), signal.SIGKILL)
 net = small_network()
 run = small_run(net, AdamW(0.02), every=4)
-np.save(sys.argv[3], attribute(run, queries(net), estimator="two-step", folder=sys.argv[1], progress=progress).influence)
+found = attribute(run, queries(net), estimator="two-step", folder=sys.argv[1], progress=progress)
+np.save(sys.argv[3], found.influence)
 """
 
 

@@ -151,10 +151,9 @@ class TrajectoryRecorder:
                 f"{self._step}: the parameters changed between two steps of the optimiser (averaging? a reload?); only "
                 "optimizer.step() may change them"
             )
-        self._check_every_gradient_is_there()
-        self._pending = recipe
+        gradients, self._pending = self._gradients(), recipe
         if self._is_checked:
-            self._gradient = self._loop_gradient()
+            self._gradient = torch.cat([part.detach().reshape(-1) for part in gradients])
             self._check_gradient(self._before[0])
 
     def _after_step(
@@ -173,13 +172,14 @@ class TrajectoryRecorder:
         weights = {float(batch_weights(self.objective, part).sum()) for part in self._seen}
         return len(weights) > 1
 
-    def _check_every_gradient_is_there(self) -> None:
+    def _gradients(self) -> list[Tensor]:
+        """∂/∂ each parameter, as the loop left it."""
+        found = []
         for name, value in self.objective.model.parameters.items():
             if value.grad is None:
                 raise UnsupportedError(f"{self._step}: {without_gradient(name)}")
-
-    def _loop_gradient(self) -> Tensor:
-        return torch.cat([value.grad.detach().reshape(-1) for value in self.objective.model.parameters.values()])
+            found.append(value.grad)
+        return found
 
     def _check_gradient(self, theta: Tensor) -> None:
         seen = Observed(self._gradient, self._raw_norm(), tuple(self._seen), self.clip_norm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from math import prod, sqrt
 from typing import ClassVar, Literal
 
@@ -78,13 +79,18 @@ class MuonStep(StepMap):
         first, columns = 0, []
         for shape in self.shapes:
             last = first + prod(shape)
-            own = function(lambda x, a=first, b=last, shape=shape: x[..., a:b].reshape(*x.shape[:-1], *shape))
+            own = function(partial(_matrix, slice(first, last), shape))
             columns.append(self._ratio(*shape) * own.reshape(*own.shape[:-2], last - first))
             first = last
         return array_namespace(like).concat(columns, axis=-1)
 
     def _ratio(self, rows: int, columns: int) -> float:
         return sqrt(max(1.0, rows / columns)) if self.adjust == "original" else 0.2 * sqrt(max(rows, columns))
+
+
+def _matrix(place: slice, shape: tuple[int, int], x: Tensor) -> Tensor:
+    """x (…, p) at a place, as (…, rows, columns)."""
+    return x[..., place].reshape(*x.shape[:-1], *shape)
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ class Muon(Optimizer):
             momentum=self.momentum,
             nesterov=self.nesterov,
             shapes=self.shapes,
-            iteration=NewtonSchulz(tuple(self.ns_coefficients), self.ns_steps, self.eps),
+            iteration=NewtonSchulz(self.ns_coefficients, self.ns_steps, self.eps),
             adjust=self.adjust_lr_fn or "original",
             bfloat16=self.bfloat16,
         )

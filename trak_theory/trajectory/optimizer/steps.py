@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 from array_api_compat import array_namespace
 
 from trak_theory.numerics.tensor import Tensor
-from trak_theory.trajectory.optimizer.kernels import mix, mix_square, plus_quotient, root_plus
+from trak_theory.trajectory.optimizer.kernels import mix, mix_square, plus_product, plus_quotient, root_plus
 from trak_theory.trajectory.sweep.blocks import blocks, in_blocks, rows_of, squared_norm
 
 State = tuple[Tensor, ...]
@@ -253,7 +253,7 @@ class AdamStep(StepMap):
 
     def _adjoint(self, state: State, g: Tensor, cotangent: State) -> tuple[State, Tensor]:
         d, to_m, to_v, *before = self._adjoint_moments(state, g, cotangent)
-        slope = (1 - self.beta1) * to_m + 2 * (1 - self.beta2) * d * to_v
+        slope = plus_product((1 - self.beta1) * to_m, d, to_v, 2 * (1 - self.beta2))
         theta = self._decay * cotangent[0]
         if not self.decoupled:
             theta = theta + self.weight_decay * slope
@@ -268,10 +268,10 @@ class AdamStep(StepMap):
         d, m, v, used = self._moments(state, g)
         theta, to_m, to_v, *to_largest = cotangent
         slope_m, slope_v = self._slopes(m, used)
-        to_m = to_m - self.lr * slope_m / self.correction1 * theta
-        to_used = self.lr * slope_v / self.correction2 * theta
+        to_m = plus_product(to_m, slope_m, theta, -self.lr / self.correction1)
         if not self.amsgrad:
-            return d, to_m, to_v + to_used
+            return d, to_m, plus_product(to_v, slope_v, theta, self.lr / self.correction2)
+        to_used = self.lr * slope_v / self.correction2 * theta
         xp = array_namespace(v)
         grew, to_used = v.real > state[3].real, to_largest[0] + to_used
         return d, to_m, to_v + xp.where(grew, to_used, 0.0 * to_used), xp.where(grew, 0.0 * to_used, to_used)

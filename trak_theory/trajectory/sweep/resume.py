@@ -35,7 +35,7 @@ class Checkpoint:
 
 
 class SweepFolder:
-    """Checkpoints of one sweep in a folder: `at-<t>` holds the adjoint of x_t, `done-<t>` what was added since the last.
+    """Checkpoints of one sweep in a folder: `at-<t>` holds the adjoint of x_t, `done-<t>` what was added to it.
 
     A file starts with a digest of its content and appears under its name only when it is whole. One that is missing or
     damaged is passed over: the sweep goes on from the checkpoint before, or from the end of the run, and computes the

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from numpy import ndarray as Array
 
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention, one_of
