@@ -96,7 +96,7 @@ class SweepFolder:
 
     def _write(self, name: str, arrays: Arrays) -> None:
         content = io.BytesIO()
-        np.savez(content, **arrays)
+        np.savez(content, **arrays)  # type: ignore[arg-type]  # the stub takes them for allow_pickle
         part = self.folder / f"{name}.part"
         with part.open("wb") as file:
             file.write(_digest(content.getvalue()).encode())
