@@ -12,6 +12,8 @@ from torch import nn  # noqa: E402
 
 from trak_theory.torch_bridge import TorchObjective, cross_entropy  # noqa: E402
 from trak_theory.trajectory import MLP, AdamW, attribute, loss_query, retrain_without, train  # noqa: E402
+from trak_theory.trajectory.sweep import blocks  # noqa: E402
+from trak_theory.trajectory.sweep.sample_rows import SampleRows  # noqa: E402
 
 BATCH = np.array([3, 5, 5, 9, 1])
 WEIGHTS = torch.tensor([0.2, 0.1, 0.4, 0.3, 0.7], dtype=torch.float64)
@@ -225,3 +227,35 @@ def test_parameters_of_two_precisions_are_refused():
     module[0].float()
     with pytest.raises(ValueError, match="differ in dtype or device"):
         TorchObjective(module, cross_entropy, *images((6,)))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_one_pass_gives_the_gradient_the_hessian_and_the_samples_products(name):
+    objective = OBJECTIVES[name]()
+    theta, many, rows = objective.theta(), directions(objective.p), objective.sample_gradients(objective.theta(), BATCH)
+    shared = objective.shared_pass(theta, BATCH, WEIGHTS)
+    np.testing.assert_allclose(shared.gradient, objective.gradient(theta, BATCH, WEIGHTS), rtol=0, atol=1e-13)
+    for own in (many, many[:1]):
+        curved, inner = shared.products(own)
+        np.testing.assert_allclose(curved, objective.hvp(theta, BATCH, WEIGHTS, own), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(inner, own @ rows.T, rtol=0, atol=1e-12)
+        assert not curved.requires_grad
+        assert not inner.requires_grad
+
+
+def test_a_batch_that_is_split_shares_no_pass():
+    objective = mlp_objective(chunk=len(BATCH) - 1)
+    assert objective.shared_pass(objective.theta(), BATCH, WEIGHTS) is None
+    assert mlp_objective(chunk=len(BATCH)).shared_pass(objective.theta(), BATCH, WEIGHTS) is not None
+
+
+@pytest.mark.parametrize("small", [1, 40, 10**6])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_parts_of_sample_gradients_are_their_columns(monkeypatch, name, small):
+    objective = OBJECTIVES[name]()
+    whole = objective.sample_gradients(objective.theta(), BATCH)
+    monkeypatch.setattr(blocks, "SMALL", small)
+    rows = SampleRows.of(objective, objective.theta(), BATCH)
+    assert torch.equal(torch.cat([rows[block] for block in rows.pieces], 1), whole)
+    many = directions(objective.p)
+    np.testing.assert_allclose(rows.inner(many), whole @ many.T, rtol=0, atol=1e-12)

@@ -77,7 +77,10 @@ def test_a_run_that_leaves_the_finite_numbers_names_its_step():
             r"AdamW cannot vary 'momentum' in group slice\(None, 3, None\)",
         ),
         (lambda: AdamW(groups=[(slice(3), {"lr": -1})]), r"lr in group .* must lie in"),
-        (lambda: from_torch("RMSprop", []), "torch.optim.RMSprop is not covered; choose one of"),
+        (lambda: from_torch("RMSprop", []), "torch.optim.RMSprop is not covered; Adam"),
+        (lambda: from_torch("NAdam", []), "torch.optim.NAdam is not covered; train with Adam or AdamW"),
+        (lambda: from_torch("Adafactor", []), "torch.optim.Adafactor is not covered; train with AdamW"),
+        (lambda: from_torch("ASGD", []), "torch.optim.ASGD is not covered; choose torch.optim.SGD, Adam, AdamW, Muon"),
         (
             lambda: from_torch("SGD", [(slice(3), {"lr": 0.1, "maximize": True})]),
             "SGD's option maximize = True is not covered",

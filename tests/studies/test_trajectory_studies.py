@@ -65,7 +65,7 @@ def test_the_studies_find_what_they_claim(shipped):
 
 
 def test_the_trajectory_benchmark_prints_a_table_of_multiples():
-    from simulations.benchmarks.trajectory import HEADER, measure
+    from simulations.benchmarks.trajectory.on_numpy import HEADER, measure
     from simulations.workloads.training_runs import setting
     from trak_theory.trajectory import AdamW
 

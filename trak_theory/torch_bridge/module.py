@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import TypeVar
 
 import torch
 from numpy.typing import ArrayLike
@@ -18,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from trak_theory.errors import UnsupportedError
 
 Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
+Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 Sample = tuple[tuple[Tensor, ...], dict[str, Tensor], Tensor]  # positional inputs, inputs by name, targets
 
 
@@ -77,18 +79,23 @@ class FlatModule:
         return getattr(self.module.get_submodule(owner), leaf) is value
 
     def __call__(self, theta: Tensor, args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> Tensor:
-        parts = torch.split(
-            theta, [value.numel() for value in self.parameters.values()]
-        )  # slices: a (p,) gradient each
+        return self.with_parts(self.parts(theta), args, named)  # slices: a (p,) gradient each
+
+    def parts(self, theta: Tensor) -> tuple[Tensor, ...]:
+        """θ (p,) as one vector for every trained parameter."""
+        return torch.split(theta, [value.numel() for value in self.parameters.values()])
+
+    def with_parts(self, parts: Sequence[Tensor], args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> Tensor:
+        """module(*args) with the trained parameters' vectors."""
         trained = {
             name: part.view_as(value) for (name, value), part in zip(self.parameters.items(), parts, strict=True)
         }
-        values = {**self._frozen_like(theta), **trained}
+        values = {**self._frozen_like(parts[0]), **trained}
         with differentiable_kernels(self.recurrent):
             return read(functional_call(self.module, values, args, dict(named)))
 
-    def over(self, function: Callable[..., Tensor], *arrays: object, at_once: int | None = None) -> Tensor:
-        """function(row) for every row of the leading axis of some trees of tensors, as one tensor.
+    def over(self, function: Callable[..., Result], *arrays: object, at_once: int | None = None) -> Result:
+        """function(row), a tensor or a tuple of them, for every row of the leading axis of some trees of tensors.
 
         By vmap, or one by one where vmap cannot go through the module: recurrent layers, `.item()`, branches on data.
         """
@@ -102,7 +109,8 @@ class FlatModule:
             except RuntimeError:
                 self.one_by_one = True
         count = len(tree_leaves(arrays)[0])
-        return torch.stack([function(*_row(arrays, k)) for k in range(count)])
+        rows = [function(*_row(arrays, k)) for k in range(count)]
+        return tree_map(lambda *same: torch.stack(same), *rows)
 
     def fingerprint(self) -> str:
         """A digest of the frozen parameters and the buffers."""

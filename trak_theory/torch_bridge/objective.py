@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 from trak_theory.numerics.checks import positive_count
 from trak_theory.torch_bridge.module import FlatModule, Inputs, Rows, Sample
 from trak_theory.torch_bridge.refusals import check_module
+from trak_theory.torch_bridge.shared_pass import SharedPass
 from trak_theory.trajectory.query import as_numpy
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
@@ -103,12 +104,19 @@ class TorchObjective:
         return sum(pieces[1:], start=pieces[0])
 
     def sample_gradients(self, theta: Tensor, batch: ArrayLike) -> Tensor:
-        def single(at: Tensor, sample: Sample) -> Tensor:
-            args, named, target = tree_map(lambda part: part[None], sample)
-            return self.of_output(self.model(at, args, named), target)[0]
+        return torch.cat(self._parts_of_gradients(theta, batch), dim=-1)
 
-        rows = self.rows.take(batch, theta)
-        return self.model.over(lambda sample: grad(single)(theta, sample), rows, at_once=self.chunk)
+    def sample_gradient_parts(self, theta: Tensor, batch: ArrayLike) -> list[tuple[slice, Tensor]]:
+        """`sample_gradients` as (coordinates, rows) for every trained parameter: without the copy that joins them."""
+        return list(zip(self.model.places.values(), self._parts_of_gradients(theta, batch), strict=True))
+
+    def _parts_of_gradients(self, theta: Tensor, batch: ArrayLike) -> tuple[Tensor, ...]:
+        def single(parts: tuple[Tensor, ...], sample: Sample) -> Tensor:
+            args, named, target = tree_map(lambda part: part[None], sample)
+            return self.of_output(self.model.with_parts(parts, args, named), target)[0]
+
+        rows, parts = self.rows.take(batch, theta), self.model.parts(theta)
+        return self.model.over(lambda sample: grad(single)(parts, sample), rows, at_once=self.chunk)
 
     def hvp(self, theta: Tensor, batch: ArrayLike, weights: Tensor, directions: Tensor) -> Tensor:
         def product(part: Array, own: Tensor) -> Product:
@@ -116,6 +124,14 @@ class TorchObjective:
             return lambda v: pull(v)[0]
 
         return self._products(product, batch, weights, directions)
+
+    def shared_pass(self, theta: Tensor, batch: ArrayLike, weights: Tensor) -> SharedPass | None:
+        """The gradient and what is to be had from the same pass; None where `chunk` splits the batch."""
+        batch = np.asarray(batch)
+        if self.chunk is not None and len(batch) > self.chunk:
+            return None
+        at_once = None if self.chunk is None else self.chunk // len(batch)
+        return SharedPass(self.model, partial(self._total, batch=batch), theta, weights, at_once)
 
     def ggn(self, theta: Tensor, batch: ArrayLike, weights: Tensor, directions: Tensor) -> Tensor:
         def product(part: Array, own: Tensor) -> Product:

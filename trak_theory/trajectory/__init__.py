@@ -6,7 +6,10 @@ from trak_theory.trajectory.forward_mode import forward
 from trak_theory.trajectory.levels import ErrorLevels, error_levels
 from trak_theory.trajectory.networks import MLP
 from trak_theory.trajectory.objective import GLMObjective, Objective
-from trak_theory.trajectory.optimizer.recipes import SGD, Adam, AdamW, Optimizer, from_torch
+from trak_theory.trajectory.optimizer.lion import Lion
+from trak_theory.trajectory.optimizer.muon import Muon
+from trak_theory.trajectory.optimizer.recipes import SGD, Adam, AdamW, Optimizer
+from trak_theory.trajectory.optimizer.torch_settings import from_torch
 from trak_theory.trajectory.proxies import calibrate
 from trak_theory.trajectory.query import Query, loss_query
 from trak_theory.trajectory.remedy import Remedy, retrain_top
@@ -29,7 +32,9 @@ __all__ = [
     "GLMObjective",
     "Gain",
     "HorizonMap",
+    "Lion",
     "Lookahead",
+    "Muon",
     "Objective",
     "Optimizer",
     "Query",

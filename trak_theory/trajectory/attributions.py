@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -15,9 +17,10 @@ from trak_theory.trajectory.proxies import DAMPED, curvature_proxy, most_influen
 from trak_theory.trajectory.query import Query, as_query
 from trak_theory.trajectory.reliability.tracked import Tracked, track
 from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.sweep.contribution import Contribution
 from trak_theory.trajectory.sweep.per_step import PerStep
 from trak_theory.trajectory.sweep.push import Estimator
-from trak_theory.trajectory.sweep.reverse import Contribution, Curvature, Settings, reverse_sweep
+from trak_theory.trajectory.sweep.reverse import Curvature, Settings, reverse_sweep
 
 TRACKED = 5  # samples whose path is followed through the run
 
@@ -96,6 +99,8 @@ def attribute(
     curvature: Curvature = "exact",
     horizon: int | None = None,
     damping: float = 1.0,
+    folder: Path | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Attribution:
     """The influence of every training sample on every query, without retraining.
 
@@ -113,6 +118,11 @@ def attribute(
     curvature    exact, ggn or none; damping γ ≤ 1 multiplies it
     horizon K    read a change made at step t off θ_{t+1+K} instead of θ_T
 
+    folder       keeps what the sweep has computed every ⌈√T⌉ steps; a call that was ended goes on there when it is made
+                 again, to the same scores to the last bit. What is damaged is computed again; a folder of another sweep
+                 is refused. A run of `train` with `directory`, or one made again by the same code, is needed for that
+    progress     called with the steps done and T after every step, as `lambda done, steps: bar.update()`
+
     Memory: ⌈√T⌉ + 1 checkpoints, the states replayed between two of them, a state for each query (AdamW: 3 vectors) and
     one more vector for each frozen step (two-step: 1), and at most sweep.CHUNK bytes to work with, or what one sample
     and one query take; frozen-push also holds the gradients of its first ten steps.
@@ -127,12 +137,26 @@ def attribute(
     (3, 1)
     """
     settings = Settings(estimator, curvature, damping, horizon)
-    return estimate(run, as_query(query, run.final), settings, Convention(removal, occurrences))
+    convention = Convention(removal, occurrences)
+    return estimate(run, as_query(query, run.final), settings, convention, folder=folder, progress=progress)
 
 
-def estimate(run: Run, query: Query, settings: Settings, convention: Convention) -> Attribution:
+def estimate(
+    run: Run,
+    query: Query,
+    settings: Settings,
+    convention: Convention,
+    *,
+    folder: Path | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Attribution:
     run.check_unchanged()
-    contributions = tuple(reverse_sweep(run, query, settings, convention))[::-1]
+    swept: list[Contribution] = []
+    for contribution in reverse_sweep(run, query, settings, convention, folder=folder):
+        swept.append(contribution)
+        if progress is not None:
+            progress(len(swept), run.steps)
+    contributions = tuple(reversed(swept))
     if convention.occurrences == "each":
         each = PerStep.of_contributions(contributions)
         return Attribution(each.influence, each.samples, each.steps, convention, settings, run, query, contributions)

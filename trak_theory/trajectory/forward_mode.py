@@ -19,8 +19,9 @@ from trak_theory.trajectory.query import as_numpy
 from trak_theory.trajectory.run import Run, batch_weights
 from trak_theory.trajectory.sweep.blocks import zeros
 from trak_theory.trajectory.sweep.push import Estimator, RecordedStep, StateChange, frozen_steps, push, recorded_step
-from trak_theory.trajectory.sweep.removals import Removals
+from trak_theory.trajectory.sweep.removals import Perturbed, Removals
 from trak_theory.trajectory.sweep.reverse import Curvature, Settings
+from trak_theory.trajectory.sweep.sample_rows import SampleRows
 
 
 def forward(
@@ -142,13 +143,13 @@ def _entering(
     convention.refuse_empty(t, run.batches[t], in_batch.sum() - weights.max(), "a sample")
     if not weights.any():
         return []
-    everything = slice(None)
     removals = Removals(run, t, here, convention, samples, weights, len(samples))
-    xi = removals.xi(everything, removals.gradients(everything))
+    gradients = SampleRows.whole(run.objective.sample_gradients(here.state[0], samples))
+    xi = Perturbed(removals, slice(None), gradients)
     frozen = frozen_steps(settings.estimator, run.age(t), run.steps - t - 1)
     following = [recorded_step(run, t + 1 + k) for k in range(frozen)]
-    ((_, changes),) = push(settings.estimator, here, following, xi, [everything])
-    return changes
+    ((_, changes),) = push(settings.estimator, here, following, xi, [slice(0, run.objective.p)])
+    return list(changes)
 
 
 def _squares(rows: Tensor) -> Array:

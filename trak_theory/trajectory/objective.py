@@ -20,7 +20,9 @@ class Objective(Protocol):
     `gradient`, directions in `hvp` and `ggn`. `ggn` is the Gauss–Newton product JᵀℓJ″V, without ∇²f.
 
     An objective may also have `batch_weights` a (n,), with which training minimises Σ_B a_i ℓ_i/Σ_B a_i on a batch (a
-    mean over tokens: a_i their number), and `fingerprint()`, digests by name of what training must leave unchanged.
+    mean over tokens: a_i their number), and `fingerprint()`, digests by name of what training must leave unchanged, and
+    `shared_pass(θ, batch, weights)`, see `SharedDerivatives`, and `sample_gradient_parts(θ, batch)`, the same as
+    `sample_gradients` in pairs (slice of coordinates, (B, its width)).
     """
 
     @property
@@ -46,6 +48,19 @@ class Objective(Protocol):
         ...
 
     def ggn(self, theta: Tensor, batch: Array, weights: Tensor, directions: Tensor) -> Tensor: ...
+
+
+class SharedDerivatives(Protocol):
+    """Derivatives at one θ of one Σ w_i ℓ_i that share a pass through the model."""
+
+    @property
+    def gradient(self) -> Tensor:
+        """Σ w_i ∇ℓ_i (p,)."""
+        ...
+
+    def products(self, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """V (q, p) ↦ Σ w_i ∇²ℓ_i V (q, p) and ⟨∇ℓ_i, V⟩ (q, B)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -145,7 +145,7 @@ TRAINER = [
     C("neftune_noise_alpha", {"neftune_noise_alpha": 5.0}, refused="adds noise to the embeddings; leave it out"),
     C("label_smoothing_factor", {"label_smoothing_factor": 0.1}, refused="changes the loss; leave it out"),
     C("gradient_checkpointing", {"gradient_checkpointing": True}, refused="set it to False"),
-    C("optim='adafactor'", {"optim": "adafactor"}, refused="is not covered; use torch.optim.SGD, Adam or AdamW"),
+    C("optim='adafactor'", {"optim": "adafactor"}, refused="Adafactor is not covered; train with AdamW"),
     C(
         "uneven passes of a loss that is averaged",
         {"gradient_accumulation_steps": 3, "per_device_train_batch_size": 5},

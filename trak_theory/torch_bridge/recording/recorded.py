@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy import ndarray as Array
 from torch import Tensor
 
 from trak_theory.errors import UnsupportedError
 from trak_theory.torch_bridge.module import FlatModule
-from trak_theory.trajectory.optimizer.recipes import Optimizer, from_torch
+from trak_theory.trajectory.optimizer.recipes import Optimizer
 from trak_theory.trajectory.optimizer.steps import State, StepMap
+from trak_theory.trajectory.optimizer.torch_settings import OPTIMIZERS, from_torch, not_covered
 
-KINDS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+KINDS = tuple(getattr(torch.optim, name) for name in OPTIMIZERS if hasattr(torch.optim, name))  # Muon: torch ≥ 2.9
+MATRICES = tuple(kind for kind in KINDS if kind.__name__ == "Muon")
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,9 @@ class RecordedOptimizer(Optimizer):
 def check_optimizer(optimizer: torch.optim.Optimizer, model: FlatModule) -> None:
     """Refuse an optimiser that is not covered, or whose parameters are not θ's."""
     if type(optimizer) not in KINDS:
-        raise UnsupportedError(
-            f"{type(optimizer).__module__}.{type(optimizer).__qualname__} is not covered; use torch.optim.SGD, Adam or "
-            "AdamW"
-        )
+        kind = type(optimizer)
+        where = "torch.optim" if kind.__module__.startswith("torch.optim") else kind.__module__
+        raise UnsupportedError(not_covered(kind.__qualname__, where))
     names = {id(value): name for name, value in model.parameters.items()}
     held = {id(value) for group in optimizer.param_groups for value in group["params"] if value.requires_grad}
     missing = [name for key, name in names.items() if key not in held]
@@ -71,16 +69,21 @@ def recipe(optimizer: torch.optim.Optimizer, model: FlatModule, clip_norm: float
             continue
         # Schedulers keep notes of their own beside the optimiser's settings.
         settings = {name: _number(value) for name, value in group.items() if name in optimizer.defaults}
-        groups.append((_coordinates(tuple((place.start, place.stop) for place in own)), settings))
+        if isinstance(optimizer, MATRICES):
+            settings["shapes"] = tuple(tuple(value.shape) for value in model.parameters.values())
+        groups += [(place, settings) for place in _adjacent(own)]
     return from_torch(type(optimizer).__name__, groups, clip_norm=clip_norm)
 
 
-@lru_cache(maxsize=64)
-def _coordinates(places: tuple[tuple[int, int], ...]) -> Array:
-    """The coordinates of some parameters in θ: one array for all steps, which recipes must not write to."""
-    coordinates = np.concatenate([np.arange(*place) for place in places])
-    coordinates.flags.writeable = False
-    return coordinates
+def _adjacent(places: Sequence[slice]) -> list[slice]:
+    """The same coordinates of θ in as few slices as there are gaps."""
+    joined: list[slice] = []
+    for place in sorted(places, key=lambda own: own.start):
+        if joined and joined[-1].stop == place.start:
+            joined[-1] = slice(joined[-1].start, place.stop)
+        else:
+            joined.append(place)
+    return joined
 
 
 def _number(value: object) -> object:
@@ -88,7 +91,7 @@ def _number(value: object) -> object:
 
 
 def slot_names(optimizer: torch.optim.Optimizer, slots: int) -> tuple[str, ...]:
-    if isinstance(optimizer, torch.optim.SGD):
+    if isinstance(optimizer, (torch.optim.SGD, *MATRICES)):
         return ("momentum_buffer",)[:slots]
     return ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[:slots]
 
@@ -114,6 +117,6 @@ def steps_taken(optimizer: torch.optim.Optimizer, model: FlatModule) -> int:
     for value in model.parameters.values():
         own = optimizer.state.get(value, {})
         counts.add(int(own["step"]) if "step" in own else int(own.get("momentum_buffer") is not None))
-    if len(counts) > 1 and not isinstance(optimizer, torch.optim.SGD):
+    if len(counts) > 1 and not isinstance(optimizer, (torch.optim.SGD, *MATRICES)):
         raise UnsupportedError(f"the parameters have been updated {sorted(counts)} times: their step counts differ")
     return max(counts)

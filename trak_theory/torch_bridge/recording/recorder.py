@@ -39,17 +39,18 @@ class TrajectoryRecorder:
         run = recorder.run()
 
     objective     the module in training, with its per-sample loss and its training samples
-    optimizer     torch.optim.SGD, Adam or AdamW, with parameter groups and schedules as they come; it may have taken
-                  steps before: the run starts where the recorder is made
+    optimizer     torch.optim.SGD, Adam, AdamW or Muon, with parameter groups and schedules as they come; it may have
+                  taken steps before: the run starts where the recorder is made
     clip_norm     the norm that the loop clips the gradient to, if it does
     every         states kept: every `every`-th, the others are replayed; `directory` keeps them on disk, in a folder
                   of this run's own
-    check_every   steps between checks that the loop's gradient is the mean gradient of the samples it named; the first
-                  step, and one that accumulates passes of unequal weight, are always checked
+    check_every   steps between checks; the first step, and one that accumulates passes of unequal weight, are always
+                  checked
 
-    Before the first step the model goes through `preflight`. Each step is checked: the gradient (mixed
-    precision, active dropout, another reduction of the loss, untold clipping or wrong samples all show there), and the
-    update that torch made of it. What does not fit raises UnsupportedError.
+    Before the first step the model goes through `preflight`. A step that is checked repeats the loop's gradient as the
+    mean gradient of the samples it named (mixed precision, active dropout, another reduction of the loss, untold
+    clipping or wrong samples all show there), and the update that torch made of it. What does not fit raises
+    UnsupportedError. With check_every=10 recording costs about half a training run; 1 is for the first run of a loop.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class TrajectoryRecorder:
         self._recipes: list[Optimizer] = []
         self._batches: list[Array] = []
         self._seen: list[Array] = []
+        self._is_checked = True  # the step that comes
         self._before: State = ()
         self._raw: dict[str, Tensor] = {}  # norms of each parameter's gradient when the last backward pass ended
         self._made = recorded.RecordedOptimizer(self._recipes, recorded.steps_taken(optimizer, model))
@@ -103,6 +105,7 @@ class TrajectoryRecorder:
         """The samples of the next backward pass; passes up to the optimiser's step accumulate into one batch."""
         array = np.asarray(indices.cpu() if isinstance(indices, Tensor) else indices)
         self._seen += check_batches([array], self.objective.n)
+        self._is_checked = len(self._batches) % self.check_every == 0 or self._passes_weigh_differently()
 
     def run(self) -> Run:
         """The recorded run, once training is over; ends the recording."""
@@ -121,7 +124,7 @@ class TrajectoryRecorder:
             check_module(module)
 
     def _after_backward(self, name: str, value: Tensor) -> None:
-        if value.grad is not None and not value.grad.is_sparse:
+        if self._is_checked and value.grad is not None and not value.grad.is_sparse:
             self._raw[name] = torch.linalg.vector_norm(value.grad, dtype=torch.float64)
 
     def _before_step(
@@ -140,39 +143,43 @@ class TrajectoryRecorder:
         recipe = recorded.recipe(optimizer, model, self.clip_norm)
         if self._recipes and recipe.slots != self._recipes[0].slots:
             raise UnsupportedError(f"{self._step}: momentum was switched on or off during the run")
-        state = recorded.state(optimizer, model, recipe.slots)
         if t == 0:
-            self._states.keep(0, state)
-        elif not torch.equal(state[0], self._before[0]):
+            self._before = recorded.state(optimizer, model, recipe.slots)
+            self._states.keep(0, self._before)
+        elif not torch.equal(model.theta(), self._before[0]):
             raise UnsupportedError(
                 f"{self._step}: the parameters changed between two steps of the optimiser (averaging? a reload?); only "
                 "optimizer.step() may change them"
             )
-        self._gradient = self._loop_gradient()
-        weights = {float(batch_weights(self.objective, part).sum()) for part in self._seen}
-        if t % self.check_every == 0 or len(weights) > 1:
-            self._check_gradient(state[0])
-        self._before, self._pending = state, (np.concatenate(self._seen), recipe)
+        gradients, self._pending = self._gradients(), recipe
+        if self._is_checked:
+            self._gradient = torch.cat([part.detach().reshape(-1) for part in gradients])
+            self._check_gradient(self._before[0])
 
     def _after_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> None:
-        batch, recipe = self._pending
-        state = recorded.state(optimizer, self.objective.model, recipe.slots)
-        self._recipes.append(recipe)
-        self._check_update(state)
-        self._batches.append(batch)
-        self._seen = []
+        state = recorded.state(optimizer, self.objective.model, self._pending.slots)
+        self._recipes.append(self._pending)
+        if self._is_checked:
+            self._check_update(state)
+        self._batches.append(np.concatenate(self._seen))
+        self._seen, self._raw = [], {}
         self._states.keep(len(self._batches), state)
         self._before = state
 
-    def _loop_gradient(self) -> Tensor:
-        parts = []
+    def _passes_weigh_differently(self) -> bool:
+        weights = {float(batch_weights(self.objective, part).sum()) for part in self._seen}
+        return len(weights) > 1
+
+    def _gradients(self) -> list[Tensor]:
+        """∂/∂ each parameter, as the loop left it."""
+        found = []
         for name, value in self.objective.model.parameters.items():
             if value.grad is None:
                 raise UnsupportedError(f"{self._step}: {without_gradient(name)}")
-            parts.append(value.grad.detach().reshape(-1))
-        return torch.cat(parts)
+            found.append(value.grad)
+        return found
 
     def _check_gradient(self, theta: Tensor) -> None:
         seen = Observed(self._gradient, self._raw_norm(), tuple(self._seen), self.clip_norm)
@@ -195,10 +202,11 @@ class TrajectoryRecorder:
     def _check_update(self, after: State) -> None:
         t, before = len(self._batches), self._before
         recipe = self._made.at(t, before[0])
-        change = replace(recipe, clip_norm=None).increment(before, self._gradient)[0]
+        change = replace(recipe, clip_norm=None).trained(before, self._gradient)[0]
         rounding = 4 * torch.finfo(change.dtype).eps * float(torch.linalg.vector_norm(before[0], dtype=torch.float64))
         off = float(torch.linalg.vector_norm(after[0] - before[0] - change))
-        if not off <= _tolerance(change) * float(torch.linalg.vector_norm(change, dtype=torch.float64)) + rounding:
+        tolerance = max(_tolerance(change), self._recipes[-1].rounding)
+        if not off <= tolerance * float(torch.linalg.vector_norm(change, dtype=torch.float64)) + rounding:
             raise UnsupportedError(
                 f"{self._step}: the update made is {off:.2g} away from {type(self.optimizer).__name__}'s; does a hook "
                 "or a wrapper change it?"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
@@ -37,6 +37,7 @@ class Optimizer(ABC):
     """
 
     per_group: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
+    rounding: ClassVar[float] = 0.0  # relative, of torch's update against this one, beyond the state's own precision
 
     weight_decay: float = 0.0
     groups: Sequence[Group] = ()
@@ -101,10 +102,10 @@ class Optimizer(ABC):
         values = [(where, float(number({**own, **settings}))) for where, settings in self.groups]
         if all(value == common for _, value in values):
             return common
-        spread = np.full(theta.shape[-1], common)
+        spread = array_namespace(theta).full(theta.shape[-1:], common, dtype=theta.real.dtype, device=device(theta))
         for where, value in values:
             spread[where] = value
-        return array_namespace(theta).asarray(spread, dtype=theta.real.dtype, device=device(theta))
+        return spread
 
     def _shared(self, t: int, theta: Tensor) -> Shared:
         rate = self.rate(t)
@@ -191,35 +192,3 @@ class AdamW(Adam):
 
     _: KW_ONLY
     weight_decay: float = 1e-2
-
-
-OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {kind.__name__: kind for kind in (SGD, Adam, AdamW)}
-EXECUTION = {"params", "foreach", "fused", "capturable", "differentiable", "initial_lr"}  # no effect on the numbers
-
-
-def from_torch(kind: str, groups: Sequence[Group], *, clip_norm: float | None = None) -> Optimizer:
-    """The optimiser that torch.optim's `kind` is at one step, from its parameter groups (coordinates, settings).
-
-    Refuses by name an optimiser or an option that changes the numbers and is not covered.
-    """
-    if kind not in OPTIMIZERS:
-        raise ValueError(f"torch.optim.{kind} is not covered; choose one of {sorted(OPTIMIZERS)}")
-    if kind == "Adam" and all(settings.get("decoupled_weight_decay") for _, settings in groups):
-        kind = "AdamW"
-    optimizer = OPTIMIZERS[kind]
-    shared = {field.name for field in fields(optimizer)} - optimizer.per_group - {"groups", "schedule", "clip_norm"}
-    common: dict[str, Any] = {}
-    varying: list[Group] = []
-    for where, settings in groups:
-        known = {name: value for name, value in settings.items() if name not in EXECUTION}
-        if kind == "AdamW":
-            known.pop("decoupled_weight_decay", None)
-        for name in sorted(set(known) - optimizer.per_group - shared):
-            if known[name]:
-                raise ValueError(f"{kind}'s option {name} = {known[name]!r} is not covered; switch it off")
-        for name in sorted(shared & set(known)):
-            if common.setdefault(name, known[name]) != known[name]:
-                raise ValueError(f"{kind}'s option {name} differs between parameter groups, which is not covered")
-        varying.append((where, {name: known[name] for name in sorted(optimizer.per_group & set(known))}))
-    first = varying[0][1] if varying else {}
-    return optimizer(**first, **common, groups=tuple(varying[1:]), clip_norm=clip_norm)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from array_api_compat import array_namespace
 
 from trak_theory.numerics.tensor import Tensor
+from trak_theory.trajectory.optimizer.kernels import mix, mix_square, plus_product, plus_quotient, root_plus
 from trak_theory.trajectory.sweep.blocks import blocks, in_blocks, rows_of, squared_norm
 
 State = tuple[Tensor, ...]
@@ -28,8 +29,11 @@ class StepMap(ABC):
 
     `step(x, g)` is x'; `step.increment(x, g)` is (θ' − θ, *slots'), which keeps small differences of θ' exact.
     `step.tangent(x, g, ẋ, ġ)` is ẋ' = F_x ẋ + F_g ġ; `step.adjoint(x, g, x̄')` is (x̄, ḡ) = (F_xᵀx̄', F_gᵀx̄').
-    `step.part(block)` is the map of some coordinates: all is elementwise but the norm that the gradient is clipped by.
+    `step.part(block)` is the map of some coordinates: all is elementwise but the norm that the gradient is clipped by,
+    and where `elementwise` is False, the map itself.
     """
+
+    elementwise: ClassVar[bool] = True
 
     lr: Tensor
     weight_decay: Tensor = 0.0
@@ -40,18 +44,23 @@ class StepMap(ABC):
 
         def after(block: slice) -> State:
             own = tuple(x[..., block] for x in state)
-            change, *slots = self.part(block).increment(own, clipping.value(gradient[..., block]))
+            change, *slots = self.part(block)._trained(own, clipping.value(gradient[..., block]))
             return (own[0] + change, *slots)
 
-        return in_blocks(after, rows_of(gradient), gradient.shape[-1])
+        return in_blocks(after, gradient.shape[-1], self.blocks(rows_of(gradient), gradient.shape[-1]))
+
+    def blocks(self, rows: int, p: int) -> list[slice]:
+        """Blocks of coordinates that the map can be applied to one after another."""
+        return blocks(rows, p) if self.elementwise else [slice(None)]
 
     def part(self, block: slice) -> Self:
         """The map of some of the coordinates, for gradients that are clipped already."""
         varying = {name: value[block] for name, value in vars(self).items() if getattr(value, "ndim", 0)}
         return replace(self, clip_norm=None, **varying) if varying or self.clip_norm is not None else self
 
-    def increment(self, state: State, gradient: Tensor) -> State:
-        return self._increment(state, clip(gradient, self.clip_norm))
+    def increment(self, state: State, gradient: Tensor, into: State | None = None) -> State:
+        """(θ' − θ, *slots'); into: arrays that may be written to, like the result."""
+        return self._increment(state, clip(gradient, self.clip_norm), into or (None,) * len(state))
 
     def tangent(self, state: State, gradient: Tensor, dstate: State, dgradient: Tensor) -> State:
         clipped = clip(gradient, self.clip_norm)
@@ -65,8 +74,15 @@ class StepMap(ABC):
         before, slope = self._adjoint(state, clip(gradient, self.clip_norm), cotangent)
         return before, clip_slope(gradient, self.clip_norm, slope)
 
+    def trained(self, state: State, gradient: Tensor) -> State:
+        """`increment` as training computes it, which may be in another precision; gradient clipped already."""
+        return self._trained(state, gradient)
+
+    def _trained(self, state: State, g: Tensor) -> State:
+        return self._increment(state, g, (None,) * len(state))
+
     @abstractmethod
-    def _increment(self, state: State, g: Tensor) -> State: ...
+    def _increment(self, state: State, g: Tensor, into: State) -> State: ...
 
     @abstractmethod
     def _tangent(self, state: State, g: Tensor, dstate: State, dg: Tensor) -> State: ...
@@ -137,7 +153,7 @@ class SGDStep(StepMap):
     fresh: Tensor = 1.0  # κ
     nesterov: bool = False
 
-    def _increment(self, state: State, g: Tensor) -> State:
+    def _increment(self, state: State, g: Tensor, into: State) -> State:
         change, *slots = self._linear(state, g)
         return (change, *slots)
 
@@ -186,12 +202,12 @@ class AdamStep(StepMap):
         """∂θ'/∂θ at fixed moments."""
         return 1 - self.lr * self.weight_decay if self.decoupled else 1.0
 
-    def _moments(self, state: State, g: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _moments(self, state: State, g: Tensor, into: State | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """d, m', v' and the second moment in use: v', or AMSGrad's w'."""
         theta, m, v, *largest = state
         d = g if self.decoupled else g + self.weight_decay * theta
-        m = self.beta1 * m + (1 - self.beta1) * d
-        v = self.beta2 * v + (1 - self.beta2) * d * d
+        to_m, to_v = (None, None) if into is None else into[1:3]
+        m, v = mix(self.beta1, m, d, to_m), mix_square(self.beta2, v, d, to_v)
         if not self.amsgrad:
             return d, m, v, v
         xp = array_namespace(v)
@@ -200,15 +216,15 @@ class AdamStep(StepMap):
     def _slots(self, m: Tensor, v: Tensor, used: Tensor) -> State:
         return (m, v, used) if self.amsgrad else (m, v)
 
-    def _increment(self, state: State, g: Tensor) -> State:
-        _, m, v, used = self._moments(state, g)
-        xp = array_namespace(m)
-        v_hat = used / self.correction2
-        root = xp.sqrt(v_hat + self.eps) if self.inside else xp.sqrt(v_hat) + self.eps
-        change = -self.lr * (m / self.correction1) / root
-        if self.decoupled:
-            change = change - self.lr * self.weight_decay * state[0]
-        return (change, *self._slots(m, v, used))
+    def _increment(self, state: State, g: Tensor, into: State) -> State:
+        _, m, v, used = self._moments(state, g, into)
+        decay = -self.lr * self.weight_decay * state[0] if self.decoupled else 0.0 * state[0]
+        scale = self.correction2**0.5
+        if self.inside:
+            root = root_plus(used + self.correction2 * self.eps, 0.0, into[0])
+        else:
+            root = root_plus(used, scale * self.eps, into[0])
+        return (plus_quotient(decay, m, root, -self.lr * scale / self.correction1, into[0]), *self._slots(m, v, used))
 
     def _slopes(self, m: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
         """D = ∂(m̂/(√v̂+ε))/∂m̂ and S = −∂(m̂/(√v̂+ε))/∂v̂ = m̂/(2√v̂(√v̂+ε)²), 0 where v̂ = 0."""
@@ -237,7 +253,7 @@ class AdamStep(StepMap):
 
     def _adjoint(self, state: State, g: Tensor, cotangent: State) -> tuple[State, Tensor]:
         d, to_m, to_v, *before = self._adjoint_moments(state, g, cotangent)
-        slope = (1 - self.beta1) * to_m + 2 * (1 - self.beta2) * d * to_v
+        slope = plus_product((1 - self.beta1) * to_m, d, to_v, 2 * (1 - self.beta2))
         theta = self._decay * cotangent[0]
         if not self.decoupled:
             theta = theta + self.weight_decay * slope
@@ -252,10 +268,10 @@ class AdamStep(StepMap):
         d, m, v, used = self._moments(state, g)
         theta, to_m, to_v, *to_largest = cotangent
         slope_m, slope_v = self._slopes(m, used)
-        to_m = to_m - self.lr * slope_m / self.correction1 * theta
-        to_used = self.lr * slope_v / self.correction2 * theta
+        to_m = plus_product(to_m, slope_m, theta, -self.lr / self.correction1)
         if not self.amsgrad:
-            return d, to_m, to_v + to_used
+            return d, to_m, plus_product(to_v, slope_v, theta, self.lr / self.correction2)
+        to_used = self.lr * slope_v / self.correction2 * theta
         xp = array_namespace(v)
         grew, to_used = v.real > state[3].real, to_largest[0] + to_used
         return d, to_m, to_v + xp.where(grew, to_used, 0.0 * to_used), xp.where(grew, 0.0 * to_used, to_used)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from trak_theory.numerics.tensor import Tensor
@@ -28,6 +28,12 @@ class Adjoint:
         self.slots: list[Tensor] = slots
         self.following: list[RecordedStep] = []
 
+    def restore(self, points: Sequence[int], arrays: Sequence[Tensor], following: Sequence[RecordedStep]) -> None:
+        """As it was: `arrays` are its `thetas` and its `slots`."""
+        split = len(arrays) - len(self.slots)
+        self.points, self.following = list(points), list(following)
+        self.thetas, self.slots = list(arrays[:split]), list(arrays[split:])
+
     def read_out(self, point: int, slope: Tensor) -> None:
         """Add x̄_r = (∂f/∂θ, 0, …), r = t + 1; slope (q, p)."""
         q = len(slope)
@@ -42,12 +48,14 @@ class Adjoint:
         q = len(self.thetas[0]) // max(1, len(self.points))
         return [self.points.index(r) * q + k for r in points for k in range(q)]
 
-    def inner(self, changes: Sequence[StateChange], rows: slice, block: slice) -> Tensor:
+    def inner(self, changes: Iterable[StateChange], rows: slice, block: slice) -> Tensor:
         """Σ ⟨x̄, δx⟩ over a block of coordinates of the changes (b, block) of x_{t+1}, x_{t+2}, …: (b, rows)."""
-        total = sum(change[0] @ theta[rows, block].T for change, theta in zip(changes, self.thetas, strict=False))
-        if len(changes) < len(self.thetas):  # the points read come before the last state, where their slots are zero
-            return total
-        return total + sum(part @ slot[rows, block].T for part, slot in zip(changes[-1][1:], self.slots, strict=True))
+        total: Tensor = 0.0
+        for j, (theta, *slots) in enumerate(changes):
+            total = total + theta @ self.thetas[j][rows, block].T
+            if j == len(self.following):  # the points read come before the last state, where their slots are zero
+                total = total + sum(part @ own[rows, block].T for part, own in zip(slots, self.slots, strict=True))
+        return total
 
     def pull_back(
         self, here: RecordedStep, frozen: int, live: Sequence[int], at_once: int
@@ -86,7 +94,7 @@ class Adjoint:
             return (slope,)
 
         count, p = rows.stop - rows.start, before.shape[-1]
-        (slope,) = in_blocks(pull, count, p)
+        (slope,) = in_blocks(pull, p, here.step.blocks(count, p))
         if here.step.clip_norm is not None:
             along = (slope @ here.gradient)[:, None]
             for block in blocks(count, p):

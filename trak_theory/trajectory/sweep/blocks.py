@@ -9,7 +9,7 @@ from array_api_compat import array_namespace, device
 
 from trak_theory.numerics.tensor import Tensor
 
-SMALL = 2**14  # numbers in a temporary: enough to hide the price of a call, few enough for a cache
+SMALL = 2**18  # numbers in a temporary: enough to hide the price of a call, few enough for a cache
 SHARE = 16  # of a vector that is longer than SHARE · SMALL, a temporary holds this part
 
 
@@ -20,10 +20,10 @@ def blocks(rows: int, p: int) -> list[slice]:
     return [slice(None)] if size >= p else [slice(first, first + size) for first in range(0, p, size)]
 
 
-def in_blocks(function: Callable[[slice], tuple[Tensor, ...]], rows: int, p: int) -> tuple[Tensor, ...]:
+def in_blocks(function: Callable[[slice], tuple[Tensor, ...]], p: int, pieces: Sequence[slice]) -> tuple[Tensor, ...]:
     """function(all coordinates), arrays (…, p), put together from function(block), arrays (…, block)."""
     whole: tuple[Tensor, ...] = ()
-    for block in blocks(rows, p):
+    for block in pieces:
         parts = function(block)
         if block == slice(None):
             return parts

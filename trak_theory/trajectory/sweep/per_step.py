@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.trajectory.sweep.reverse import Contribution
+from trak_theory.trajectory.sweep.contribution import Contribution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from math import prod
+from typing import Literal, Protocol
 
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.optimizer.steps import Clipping, State, StepMap
 from trak_theory.trajectory.run import Run
-from trak_theory.trajectory.sweep.blocks import squared_norm
+from trak_theory.trajectory.sweep.blocks import empty, squared_norm
 
 Estimator = Literal["two-step", "frozen-push", "exact-push", "hybrid", "first-order", "sgd"]
 StateChange = tuple[Tensor, ...]  # like a State, with None for a part that does not change
@@ -47,13 +48,26 @@ def frozen_steps(estimator: Estimator, age: int, left: int) -> int:
     return min(exact, left)
 
 
+class Perturbation(Protocol):
+    """ξ (b, p) of a few samples, read in blocks of coordinates."""
+
+    def __call__(self, block: slice) -> Tensor:
+        """ξ (b, block)."""
+        ...
+
+    def pushed(self, block: slice) -> Tensor:
+        """g_t + ξ (b, block), a new array."""
+        ...
+
+
 def push(
     estimator: Estimator,
     here: RecordedStep,
     following: Sequence[RecordedStep],
-    xi: Callable[[slice], Tensor],
+    xi: Perturbation,
     pieces: Sequence[slice],
-) -> Iterator[tuple[slice, list[StateChange]]]:
+    workspace: Workspace | None = None,
+) -> Iterator[tuple[slice, Iterator[StateChange]]]:
     """Terms that ξ (b, p) at step t adds to δx_{t+1}, δx_{t+2}, …; all that is not listed propagates linearly.
 
     first-order    F_g ξ
@@ -62,48 +76,67 @@ def push(
     with k = len(following) frozen steps (two-step: 1), the slots also pass through F_{t+1} … F_{t+k} exactly, at the
     recorded θ and with the recorded gradients; what each of these steps does to θ enters at that step.
 
-    xi: block of coordinates ↦ ξ (b, block). The changes come block by block, for each of `pieces`.
+    The changes come block by block, for each of `pieces`. With a workspace each is valid until the next is asked for.
     """
     clipping, along = _clipping(here, xi, pieces)
     for block in pieces:
-        gradient, change = here.gradient[block], xi(block)
-        slope, pushed = here.clipping.slope(gradient, change, along), clipping.value(gradient + change)
+        slope = None
+        if estimator in (*LINEAR, "hybrid"):
+            slope = here.clipping.slope(here.gradient[block], xi(block), along)
+        pushed = clipping.value(xi.pushed(block))
         later = [step.part(block) for step in following]
-        yield block, _changes(estimator, here.part(block), later, slope, pushed)
+        yield block, _changes(estimator, here.part(block), later, slope, pushed, workspace)
 
 
-def _clipping(here: RecordedStep, xi: Callable[[slice], Tensor], pieces: Sequence[slice]) -> tuple[Clipping, Tensor]:
+class Workspace:
+    """Arrays like a state of several models, on a block of coordinates, to be written to again and again."""
+
+    def __init__(self, parts: int, numbers: int, like: Tensor) -> None:
+        self._buffers = [empty((numbers,), like) for _ in range(parts)]
+
+    def state(self, shape: tuple[int, ...]) -> State:
+        return tuple(buffer[: prod(shape)].reshape(shape) for buffer in self._buffers)
+
+
+def _clipping(here: RecordedStep, xi: Perturbation, pieces: Sequence[slice]) -> tuple[Clipping, Tensor]:
     """The clipping of g + ξ, and gᵀξ (b, 1)."""
     norm, gradient = here.step.clip_norm, here.gradient
     if norm is None:
         return Clipping(), None
     along = sum(xi(block) @ gradient[block] for block in pieces)
-    return Clipping.of(squared_norm(lambda block: gradient[block] + xi(block), pieces), norm), along[:, None]
+    return Clipping.of(squared_norm(xi.pushed, pieces), norm), along[:, None]
 
 
 def _changes(
-    estimator: Estimator, here: RecordedStep, following: Sequence[RecordedStep], slope: Tensor, pushed: Tensor
-) -> list[StateChange]:
+    estimator: Estimator,
+    here: RecordedStep,
+    following: Sequence[RecordedStep],
+    slope: Tensor,
+    pushed: Tensor,
+    workspace: Workspace | None,
+) -> Iterator[StateChange]:
     """From the clipped gradient without the sample, `pushed`, and its derivative, `slope`; elementwise."""
     state, gradient, step = here.state, here.gradient, here.step
     if estimator in LINEAR:
-        return [_linear(here, slope)]
-    base, after = step.increment(state, gradient), step.increment(state, pushed)
+        yield _linear(here, slope)
+        return
+    into = None if workspace is None else workspace.state(pushed.shape)
+    base, after = step.increment(state, gradient), step.increment(state, pushed, into)
     if estimator == "hybrid":
-        return [(after[0] - base[0], *_linear(here, slope)[1:])]
-    changes = [_difference(after, base)]
+        yield (_minus(after[0], base[0]), *_linear(here, slope)[1:])
+        return
     for later in following:
-        changes[-1] = (changes[-1][0], *(None,) * (len(state) - 1))
+        yield (_minus(after[0], base[0]), *(None,) * (len(state) - 1))
         theta = later.state[0]
         base = later.step.increment((theta, *base[1:]), later.gradient)
-        after = later.step.increment((theta, *after[1:]), later.gradient)
-        changes.append(_difference(after, base))
-    return changes
+        after = later.step.increment((theta, *after[1:]), later.gradient, into)
+    yield tuple(_minus(a, b) for a, b in zip(after, base, strict=True))
 
 
 def _linear(here: RecordedStep, slope: Tensor) -> State:
     return here.step.tangent(here.state, here.gradient, (0.0,) * len(here.state), slope)
 
 
-def _difference(a: State, b: State) -> StateChange:
-    return tuple(x - y for x, y in zip(a, b, strict=True))
+def _minus(own: Tensor, other: Tensor) -> Tensor:
+    own -= other
+    return own

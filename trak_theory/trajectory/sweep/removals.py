@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,11 +11,12 @@ from numpy import ndarray as Array
 
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention
+from trak_theory.trajectory.optimizer.kernels import plus
 from trak_theory.trajectory.query import as_numpy
 from trak_theory.trajectory.run import Run, batch_weights
 from trak_theory.trajectory.sweep.adjoint import Adjoint
-from trak_theory.trajectory.sweep.blocks import blocks
-from trak_theory.trajectory.sweep.push import Estimator, RecordedStep, push
+from trak_theory.trajectory.sweep.push import Estimator, RecordedStep, Workspace, push
+from trak_theory.trajectory.sweep.sample_rows import SampleRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,11 @@ class Removals:
     weights: Array
     at_once: int
 
+    @property
+    def places(self) -> Array:
+        """Of each sample, one place in the batch."""
+        return np.unique(self.run.batches[self.t], return_index=True)[1]
+
     @classmethod
     def of_batch(cls, run: Run, t: int, here: RecordedStep, convention: Convention, at_once: int) -> Removals:
         batch = run.batches[t]
@@ -39,8 +44,10 @@ class Removals:
         convention.refuse_empty(t, batch, weights.sum() - weights.max(), f"sample {samples[weights.argmax()]}")
         return cls(run, t, here, convention, samples, weights, at_once)
 
-    def linear(self, slope: Tensor) -> Array:
-        """−⟨ḡ, ξ_i⟩ (b, k) for ḡ (k, p)."""
+    def linear(self, slope: Tensor, inner: Tensor | None = None) -> Array:
+        """−⟨ḡ, ξ_i⟩ (b, k) for ḡ (k, p); inner: ⟨ḡ, ∇ℓ_i⟩ (k, B) of the whole batch, where known."""
+        if inner is not None:
+            return -as_numpy(self.perturbation(slice(None), slope @ self.here.gradient, inner.T[self.places]))
         return np.concatenate([self._linear(part, slope) for part in self._parts])
 
     def exact(self, estimator: Estimator, adjoint: Adjoint, rows: slice, frozen: int) -> Array:
@@ -52,20 +59,23 @@ class Removals:
         weights = array_namespace(gradient).asarray(self.weights[part], dtype=gradient.dtype, device=device(gradient))
         return self.convention.gradient_perturbation(gradient, samples, weights, self._total)
 
+    @property
+    def share(self) -> float | None:
+        """a/A where ξ_i = −a ∇ℓ_i/A with the same a for all samples, else None."""
+        same = self.convention.removal == "keep" and np.ptp(self.weights) == 0
+        return float(self.weights[0]) / self._total if same else None
+
     @cached_property
     def _total(self) -> float:
         return float(batch_weights(self.run.objective, self.run.batches[self.t]).sum())
 
-    def xi(self, part: slice, gradients: Tensor) -> Callable[[slice], Tensor]:
-        """Block of coordinates ↦ ξ (b, block), from ∇ℓ_i (b, p)."""
-        return lambda block: self.perturbation(part, self.here.gradient[block], gradients[:, block])
-
-    def gradients(self, part: slice) -> Tensor:
-        """∇ℓ_i (b, p) of a part of the samples."""
-        return self.run.objective.sample_gradients(self.here.state[0], self.samples[part])
+    def gradients(self, part: slice) -> SampleRows:
+        """∇ℓ_i of a part of the samples."""
+        rows = SampleRows.of(self.run.objective, self.here.state[0], self.samples[part])
+        return rows if self.here.step.elementwise else rows.joined()
 
     @cached_property
-    def _held(self) -> Tensor:
+    def _held(self) -> SampleRows:
         return self.gradients(slice(None))
 
     @property
@@ -74,10 +84,28 @@ class Removals:
 
     def _linear(self, part: slice, slope: Tensor) -> Array:
         gradients = self._held if self.at_once >= len(self.samples) else self.gradients(part)
-        return -as_numpy(self.perturbation(part, slope @ self.here.gradient, gradients @ slope.T))
+        return -as_numpy(self.perturbation(part, slope @ self.here.gradient, gradients.inner(slope)))
 
     def _exact(self, part: slice, estimator: Estimator, adjoint: Adjoint, rows: slice, frozen: int) -> Array:
         gradients = self.gradients(part)
-        xi, pieces = self.xi(part, gradients), blocks(*gradients.shape)
-        changes = push(estimator, self.here, adjoint.following[:frozen], xi, pieces)
+        xi, pieces = Perturbed(self, part, gradients), gradients.pieces
+        widest = max(block.stop - block.start for block in pieces)
+        workspace = Workspace(len(self.here.state), gradients.count * widest, self.here.gradient)
+        changes = push(estimator, self.here, adjoint.following[:frozen], xi, pieces, workspace)
         return -as_numpy(sum(adjoint.inner(changed, rows, block) for block, changed in changes))
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbed:
+    """ξ of a part of the samples, and g + ξ."""
+
+    removals: Removals
+    part: slice
+    gradients: SampleRows
+
+    def __call__(self, block: slice) -> Tensor:
+        return self.removals.perturbation(self.part, self.removals.here.gradient[block], self.gradients[block])
+
+    def pushed(self, block: slice) -> Tensor:
+        gradient, share = self.removals.here.gradient[block], self.removals.share
+        return gradient + self(block) if share is None else plus(gradient, self.gradients[block], -share)

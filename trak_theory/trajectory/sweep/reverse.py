@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from numpy import ndarray as Array
 
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention, one_of
 from trak_theory.trajectory.query import Query
 from trak_theory.trajectory.run import Run, as_sgd
 from trak_theory.trajectory.sweep.adjoint import Adjoint
-from trak_theory.trajectory.sweep.push import LINEAR, Estimator, frozen_steps, recorded_step
+from trak_theory.trajectory.sweep.blocks import SMALL
+from trak_theory.trajectory.sweep.contribution import Contribution
+from trak_theory.trajectory.sweep.derivatives import StepDerivatives
+from trak_theory.trajectory.sweep.push import LINEAR, Estimator, RecordedStep, frozen_steps
 from trak_theory.trajectory.sweep.removals import Removals
+from trak_theory.trajectory.sweep.resume import SweepFolder
 
 Curvature = Literal["exact", "ggn", "none"]
 CHUNK = 2**28  # bytes that one step works with beside the states and the adjoint, or what one sample and query take
@@ -52,29 +56,39 @@ class Settings:
         curved = product(theta, run.batches[t], run.weights(t), directions)
         return curved if self.damping == 1 else self.damping * curved
 
+    @property
+    def shares_exact(self) -> bool:
+        """Whether Hessian products are exact ones."""
+        return self.curvature == "exact" and self.damping > 0
+
     def view(self, run: Run) -> Run:
         """The run that the estimator believes in."""
         return as_sgd(run) if self.estimator == "sgd" else run
 
 
-@dataclass(frozen=True, eq=False)
-class Contribution:
-    """The influence (b, q) of removing each of `samples` (b,) at one step, presence sign."""
+def reverse_sweep(
+    run: Run, query: Query, settings: Settings, convention: Convention, *, folder: Path | str | None = None
+) -> Iterator[Contribution]:
+    """Contributions of the steps T−1 … 0, each read off θ_{t+1+K}, or θ_T where the run ends before.
 
-    step: int
-    samples: Array
-    influence: Array
-
-
-def reverse_sweep(run: Run, query: Query, settings: Settings, convention: Convention) -> Iterator[Contribution]:
-    """Contributions of the steps T−1 … 0, each read off θ_{t+1+K}, or θ_T where the run ends before."""
+    folder: where the sweep keeps what it has computed, and goes on from where it was ended.
+    """
     reach = run.steps if settings.horizon is None else settings.horizon
     readouts = {t: [min(run.steps, t + 1 + reach)] for t in range(run.steps)}
-    return sweep_from(run, query, settings, convention, readouts)
+    if folder is None:
+        return sweep_from(run, query, settings, convention, readouts)
+    told = (settings, convention, _at_once(run.final), SMALL)
+    kept = SweepFolder(folder, run, settings=told, query=query.slope(run.final))
+    return sweep_from(run, query, settings, convention, readouts, kept)
 
 
 def sweep_from(
-    run: Run, query: Query, settings: Settings, convention: Convention, readouts: Mapping[int, Sequence[int]]
+    run: Run,
+    query: Query,
+    settings: Settings,
+    convention: Convention,
+    readouts: Mapping[int, Sequence[int]],
+    kept: SweepFolder | None = None,
 ) -> Iterator[Contribution]:
     """Contributions −⟨x̄_{t+1}, δx_{t+1}⟩ of the steps t of `readouts`, last step first; x̄ is the adjoint of the run.
 
@@ -89,9 +103,13 @@ def sweep_from(
     linear = settings.estimator in LINEAR
     samples_at_once, queries_at_once = _at_once(run.final)
     earliest = {r: t for t in sorted(readouts, reverse=True) for r in readouts[t]}
-    adjoint = Adjoint(run.state(max(earliest)))
-    for t in reversed(range(min(readouts), max(earliest))):
-        here, reading = recorded_step(run, t), None
+    adjoint, first = Adjoint(run.state(max(earliest))), max(earliest)
+    if kept and (found := kept.found(run.final)):
+        yield from found.done
+        first, count = found.t, len(found.arrays) - len(adjoint.slots) - 1
+        adjoint.restore(found.points, found.arrays, [_recorded(run, first + k, settings)[0] for k in range(count)])
+    for t in reversed(range(min(readouts), first)):
+        (here, derivatives), reading = _recorded(run, t, settings), None
         if t + 1 in earliest:
             adjoint.read_out(t + 1, query.slope(run.state(t + 1)[0]))
         if t in readouts:
@@ -101,13 +119,25 @@ def sweep_from(
         live = [r for r in adjoint.points if earliest[r] < t]
         frozen = frozen_steps(settings.estimator, run.age(t - 1), run.steps)
         for rows, slope, theta in adjoint.pull_back(here, frozen, live, queries_at_once):
+            curved, inner = derivatives.products(slope, curved=theta is not None)
             if linear and reading:
-                reading.slope(rows, slope)
+                reading.slope(rows, slope, inner)
             if theta is not None:
-                theta += settings.curvature_product(run, t, here.state[0], slope)
-            del slope  # before the next segment is replayed
+                theta += curved
+            del slope, curved  # before the next segment is replayed
         if reading:
-            yield reading.contribution
+            contribution = reading.contribution
+            yield contribution
+        if kept and reading:
+            kept.add(contribution)
+            if kept.is_due(t):
+                kept.keep(t, adjoint.points, [*adjoint.thetas, *adjoint.slots])
+
+
+def _recorded(run: Run, t: int, settings: Settings) -> tuple[RecordedStep, StepDerivatives]:
+    """Step t, and the derivatives there, which share a pass through the model with its gradient."""
+    derivatives = StepDerivatives(run, t, settings)
+    return RecordedStep(run.state(t), derivatives.gradient, run.step(t)), derivatives
 
 
 def _at_once(theta: Tensor) -> tuple[int, int]:
@@ -129,12 +159,12 @@ class _Reading:
         """−⟨x̄_{t+1}, δx_{t+1}⟩ − … of the exact changes."""
         self.influence[:, self.span] = self.removals.exact(estimator, self.adjoint, self.span, self.frozen)
 
-    def slope(self, rows: slice, slope: Tensor) -> None:
-        """−⟨ḡ_t, ξ⟩ for these rows, where they are read."""
+    def slope(self, rows: slice, slope: Tensor, inner: Tensor | None) -> None:
+        """−⟨ḡ_t, ξ⟩ for these rows, where they are read; inner: ⟨ḡ_t, ∇ℓ_i⟩ of the batch, where known."""
         first, stop = max(rows.start, self.span.start), min(rows.stop, self.span.stop)
         if first < stop:
-            own = slope[first - rows.start : stop - rows.start]
-            self.influence[:, first:stop] = self.removals.linear(own)
+            own = slice(first - rows.start, stop - rows.start)
+            self.influence[:, first:stop] = self.removals.linear(slope[own], None if inner is None else inner[own])
 
     @property
     def contribution(self) -> Contribution:

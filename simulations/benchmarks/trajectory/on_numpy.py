@@ -4,36 +4,27 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated, Any
+from time import process_time
+from typing import Any
 
 import numpy as np
 import typer
-from threadpoolctl import threadpool_limits
 
-from simulations.benchmarks.timing import machine, timed
+from simulations.benchmarks.timing import side_by_side, timed
 from simulations.workloads.training_runs import Setting, setting
 from trak_theory.trajectory import MLP, AdamW, Run, attribute, retrain_without, train
 
-N, SIZE, STEPS, QUERIES, LOOPED = 200, 20, 60, 32, 20
+N, SIZE, QUERIES, LOOPED = 200, 20, 32, 20
 HEADER = "| what | time | × numpy training run | × torch.optim loop |\n|---|---|---|---|"
 
 
-def main(
-    repeats: Annotated[int, typer.Option(help="Counted runs of each; the median is shown.", min=1)] = 5,
-    seed: Annotated[int, typer.Option(help="Seed of the data.")] = 0,
-) -> None:
-    """AdamW on a 64-16-10 tanh network, float64, one thread: multiples of one training run without recording.
-
-    The torch.optim loop is timed when torch is installed. Looped retraining is timed on 20 samples, extrapolated to n.
-    """
-    with threadpool_limits(1):
-        rng = np.random.default_rng(seed)
-        problem = setting("digits", n=N, rng=rng)
-        run = problem.train(AdamW(3e-3), size=SIZE, steps=STEPS, rng=rng)
-        typer.echo(f"{machine()}; n = {N}, |B| = {SIZE}, T = {STEPS}, p = {run.objective.p}; medians of {repeats}\n")
-        typer.echo(HEADER)
-        for line in measure(problem, run, repeats):
-            typer.echo(line)
+def table(steps: int, repeats: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    problem = setting("digits", n=N, rng=rng)
+    run = problem.train(AdamW(3e-3), size=SIZE, steps=steps, rng=rng)
+    typer.echo(f"\nnumpy, float64: n = {N}, |B| = {SIZE}, T = {steps}, p = {run.objective.p}\n\n{HEADER}")
+    for line in measure(problem, run, repeats):
+        typer.echo(line)
 
 
 def measure(problem: Setting[MLP], run: Run, repeats: int) -> list[str]:
@@ -45,17 +36,18 @@ def measure(problem: Setting[MLP], run: Run, repeats: int) -> list[str]:
     }
     for name in ("first-order", "exact-push", "two-step", "frozen-push"):
         work[f"{name}, one query"] = (lambda name=name: attribute(run, queries, estimator=name), 1.0)
-    work["two-step, one query, replay"] = (lambda: attribute(replayed, queries), 1.0)
+    work["two-step, one query, replay"] = (lambda: attribute(replayed, queries, estimator="two-step"), 1.0)
     work[f"first-order, {QUERIES} queries"] = (lambda: attribute(run, many, estimator="first-order"), 1.0)
-    work[f"two-step, {QUERIES} queries"] = (lambda: attribute(run, many), 1.0)
+    work[f"two-step, {QUERIES} queries"] = (lambda: attribute(run, many, estimator="two-step"), 1.0)
     work[f"truth, {N} samples, batched"] = (lambda: retrain_without(run, everyone), 1.0)
     work[f"truth, {N} samples, looped"] = (
         lambda: [retrain_without(run, [[sample]]) for sample in range(0, N, N // LOOPED)],
         N / LOOPED,
     )
-    timings = {name: (timed(task, repeats=repeats), factor) for name, (task, factor) in work.items()}
+    taken = side_by_side(*(task for task, _ in work.values()), repeats=repeats, clock=process_time)
+    timings = {name: (timing, factor) for (name, (_, factor)), timing in zip(work.items(), taken, strict=True)}
     floor = timings["training run"][0].median
-    torch_floor = timed(torch_loop(run), repeats=repeats).median if find_spec("torch") else np.nan
+    torch_floor = timed(torch_loop(run), repeats=repeats, clock=process_time).median if find_spec("torch") else np.nan
     lines = []
     for name, (timing, factor) in timings.items():
         seconds = factor * timing.median

@@ -1,0 +1,1 @@
+"""Trajectory attribution against the training run itself, side by side."""

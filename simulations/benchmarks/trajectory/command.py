@@ -1,0 +1,42 @@
+"""The command: one table on numpy, one for every torch model asked for."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+from threadpoolctl import threadpool_limits
+
+from simulations.benchmarks.timing import machine
+from simulations.benchmarks.trajectory import on_numpy
+
+TABLES = ("numpy", "mlp", "gpt2")
+PARAMETERS = (9_000, 100_000)
+
+
+def main(
+    table: Annotated[list[str], typer.Option(help=f"Of {', '.join(TABLES)}.")] = list(TABLES),  # noqa: B006
+    parameters: Annotated[list[int], typer.Option(help="Sizes p of the torch models.")] = list(PARAMETERS),  # noqa: B006
+    queries: Annotated[int, typer.Option(help="Queries of the rows with many.", min=1)] = 32,
+    steps: Annotated[int, typer.Option(help="Steps T of the runs.", min=1)] = 60,
+    repeats: Annotated[int, typer.Option(help="Counted runs of each; the median is shown.", min=1)] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the data.")] = 0,
+) -> None:
+    """AdamW runs, one thread: processor time in multiples of one training run without recording.
+
+    numpy: a 64-16-10 tanh network in float64. mlp, gpt2: torch modules in float32, against their own plain torch loop.
+    Looped retraining is timed on 20 samples, extrapolated to n.
+    """
+    if unknown := set(table) - set(TABLES):
+        raise typer.BadParameter(f"no table {', '.join(sorted(unknown))}; choose of {', '.join(TABLES)}")
+    typer.echo(f"{machine()}; processor time, medians of {repeats}")
+    with threadpool_limits(1):
+        if "numpy" in table:
+            on_numpy.table(steps, repeats, seed)
+        for name in ("mlp", "gpt2"):
+            if name in table and find_spec("torch"):
+                from simulations.benchmarks.trajectory import on_torch
+
+                for p in parameters:
+                    on_torch.table(name, p, steps, queries, repeats, seed)
