@@ -67,7 +67,7 @@ def restored_by_cg(
 
     >>> inputs, labels = torch.randn(60, 5, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
     >>> model, queries = nn.Linear(5, 3), (inputs[:2], labels[:2])
-    >>> found = restored_by_cg(model, (inputs, labels), queries, 1.0, k=12, rng=default_rng(0))
+    >>> found = restored_by_cg(model, (inputs, labels), queries, 1.0, k=12, rng=np.random.default_rng(0))
     >>> found.scores.shape, bool(found.residual.max() < 1e-3), found.steps < 9
     ((60, 2), True, True)
     """
