@@ -9,6 +9,7 @@ from sphinx.application import Sphinx
 
 COLUMN = re.compile(r"(\S(?:.*?\S)?) {2,}(\S.*)")
 SPECIAL = re.compile(r"([\\*|]|(?<=\w)_(?!\w))")
+ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
 CODE = re.compile(r"``?([^`]+)``?")
 
 
@@ -63,5 +64,11 @@ def setup(app: Sphinx) -> dict[str, bool]:
     def rewrite(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
         lines[:] = as_rst(lines)
 
+    def name_aliases(
+        app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returned: str | None
+    ) -> tuple[str | None, str | None]:
+        return signature and ALIAS.sub(r"\1", signature), returned and ALIAS.sub(r"\1", returned)
+
     app.connect("autodoc-process-docstring", rewrite)
+    app.connect("autodoc-process-signature", name_aliases)
     return {"parallel_read_safe": True}
