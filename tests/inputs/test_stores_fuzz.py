@@ -86,7 +86,7 @@ def test_a_corrupted_store_is_usable_or_refused_in_one_line(kind, package, store
     for path in stores[package]:
         assert isinstance(recognise(path), Store)
     if kind in ("missing", truncated, random_bytes, "directory"):
-        assert refused > CASES / 4  # a check that accepts everything would not be one
+        assert refused >= max(1, CASES // 4)  # a check that accepts everything would not be one
 
 
 @pytest.mark.parametrize("name", ["npz", "compressed"])
