@@ -82,7 +82,7 @@ FINDINGS = (
         "rank_law",
         "mean |law − simulated Kendall of TRAK with exact leave-one-out| over p/n, k, ensembles and ridges",
         "ours",
-        lambda rows: law_gap(rows, ["p_over_n"], ["k", "ensemble", "projected_ridge"]),
+        lambda rows: law_gap(rows, ["n", "p_over_n"], ["k", "ensemble", "projected_ridge"]),
     ),
     claim(
         "rank_grid",
@@ -94,7 +94,7 @@ FINDINGS = (
         "spectrum",
         "mean |law − simulated Kendall| over five spectra of the features",
         "ours",
-        lambda rows: law_gap(rows, ["covariance"], ["k"]),
+        lambda rows: law_gap(rows, ["n", "covariance"], ["k"]),
     ),
     claim(
         "leverage",
@@ -113,7 +113,7 @@ FINDINGS = (
         "lds_law",
         "mean |law − simulated LDS| of TRAK, kernel ridge and exact influence",
         "ours",
-        lambda rows: law_gap(rows, ["p_over_n"], ["score", "at"], "lds"),
+        lambda rows: law_gap(rows, ["n", "p_over_n", "ridge_over_n"], ["score", "at"], "lds"),
     ),
     claim(
         "lds_law",

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import binomtest, t
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-9  # of a law that was evaluated more than once
 NORMAL = 1.96  # its quantile, where a standard error is known from many draws
 
 
@@ -80,12 +81,16 @@ def law_gap(
 
     A data set of a design gives a number for each of the `settings`; these are not independent, the data sets are. The
     noise of few data sets adds to the gap, so that a bound on it that holds, holds for the law.
+    Raises ValueError where designs and settings leave several laws in one group.
     """
-    law = rows[rows["part"] == "law"].groupby([*designs, *settings])[value].mean()
+    laws = rows[rows["part"] == "law"].groupby([*designs, *settings])[value]
+    law = laws.mean()
+    if (several := laws.max() - laws.min() > ROUNDING).any():
+        raise ValueError(f"{several.idxmax()}: several laws under one {designs + settings}; name what tells them apart")
     data = rows[rows["part"] == "data"].groupby([*designs, *settings, "replicate"])[value].mean().unstack()
     gap = (data.mean(axis=1) - law).dropna()
     signed = data.loc[gap.index].mul(np.sign(gap), axis=0) / len(gap)
-    strata = [part.sum() for _, part in signed.groupby(designs)]
+    strata = [part.sum(min_count=1).dropna() for _, part in signed.groupby(designs)]
     error, freedom = _of_strata(strata)
     count = sum(len(stratum) for stratum in strata)
     found = _student(float(gap.abs().mean()), error, freedom, f"{count} {unit}, {len(gap)} settings")

@@ -91,7 +91,7 @@ FINDINGS = (
     ),
     claim(
         "plan",
-        "simulated Kendall of the plan minus that of the best k without a ridge",
+        "simulated Kendall of the plan minus that of the best k without a ridge, n = {n}, {budget} numbers a sample",
         "ours",
         _plan_gain,
         by=("n", "budget"),

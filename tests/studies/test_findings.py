@@ -154,6 +154,34 @@ def test_the_gap_to_a_law_counts_data_sets_and_not_their_settings():
     assert abs(share_covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 100)
 
 
+def test_different_laws_are_not_pooled_into_one():
+    """Two sizes with the same k: their mean law is the law of neither."""
+    rows = pd.DataFrame(
+        [
+            {"part": part, "replicate": 0, "n": n, "k": 8, "kendall": n / 1000}
+            for n in (400, 800)
+            for part in ("data", "law")
+        ]
+    )
+    with pytest.raises(ValueError, match=r"several laws under one .*name what tells them apart"):
+        law_gap(rows.assign(design=0), ["design"], ["k"])
+    assert law_gap(rows, ["n"], ["k"]).value == 0.0
+
+
+def test_data_sets_that_a_design_lacks_are_not_data_sets_without_a_gap():
+    """Six data sets of one size and ten of another, all off by .1: a gap of zero in four that do not exist is noise."""
+    rng = np.random.default_rng(0)
+    data = [
+        {"part": "data", "n": n, "k": 8, "replicate": r, "kendall": 0.6 + 0.001 * rng.standard_normal()}
+        for n, sets in ((400, 6), (1000, 10))
+        for r in range(sets)
+    ]
+    law = [{"part": "law", "n": n, "k": 8, "replicate": 0, "kendall": 0.5} for n in (400, 1000)]
+    found = law_gap(pd.DataFrame(data + law), ["n"], ["k"])
+    assert found.over == "16 data sets, 2 settings"
+    assert 0 < found.high - found.low < 0.005
+
+
 def test_every_study_has_a_claim_and_every_row_can_be_read_alone():
     assert {study.name for study in all_studies()} == {claim.study for claim in all_findings()}
     assert len({(claim.study, claim.statement) for claim in all_findings()}) == len(all_findings())
