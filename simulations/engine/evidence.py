@@ -56,7 +56,7 @@ def unpack(path: Path, store: Store) -> int:
     """Put the cells of a file into a store, beside what is there; returns how many."""
     if not path.exists():
         raise NoResultsError(f"there is no {path}: python -m simulations claims --update CLAIMS.md writes it")
-    rows = pq.read_table(path).to_pylist()
+    rows = pq.read_table(path, use_threads=False).to_pylist()
     for study in {row["study"] for row in rows}:
         store.prepare(study)
     for row in rows:

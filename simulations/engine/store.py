@@ -100,7 +100,7 @@ class Store:
         self._check_code(study, [label for *_, label in found])
         found.sort(key=lambda entry: entry[:2])
         tables = [_with_parameters(table, label) for *_, table, label in found]
-        return pa.concat_tables(tables, promote_options="permissive").to_pandas()
+        return pa.concat_tables(tables, promote_options="permissive").to_pandas(use_threads=False)
 
     def _check_seeds(self, study: Study, seeds: set[int]) -> None:
         if rules().seeds is None and len(seeds) > 1:
@@ -144,7 +144,8 @@ def read_cell(path: Path) -> tuple[pa.Table, Label]:
     """Rows and label of a stored cell. Raises CorruptError unless digest, parameters and file name agree."""
     content = path.read_bytes()
     try:
-        table = pq.read_table(pa.BufferReader(content))
+        # Arrow's thread pool now and then aborts a process at its end (apache/arrow #34314).
+        table = pq.read_table(pa.BufferReader(content), use_threads=False)
         signed = json.loads(table.schema.metadata[LABEL])
         label = signed["label"]
         cell = Cell(path.parent.name, label["params"], label["seed"])
