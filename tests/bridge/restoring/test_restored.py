@@ -13,6 +13,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
 
+from tests.support.networks.softmax_problem import CLASSES, QUERIES, TRAINING, network, points  # noqa: E402
 from trak_theory import restored_block_influence  # noqa: E402
 from trak_theory.errors import UnsupportedError  # noqa: E402
 from trak_theory.projection.sketched_spectrum import SketchedSpectrum  # noqa: E402
@@ -20,21 +21,6 @@ from trak_theory.retraining.sketched_influence import SketchedCurvature  # noqa:
 from trak_theory.torch_bridge import NextTokenLoss, SmallLoss, SoftmaxLoss, restored, softmax_block  # noqa: E402
 from trak_theory.torch_bridge.restoring.kept_rows import KeptRows  # noqa: E402
 from trak_theory.torch_bridge.restoring.softmax_directions import top_directions  # noqa: E402
-
-CLASSES = 4
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, CLASSES)).double()
-
-
-def points(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    draws = torch.Generator().manual_seed(seed)
-    return torch.randn(n, 6, generator=draws).double(), torch.randint(CLASSES, (n,), generator=draws)
-
-
-TRAINING, QUERIES = points(50, 1), points(3, 2)
 
 
 def ask(**options):
