@@ -14,6 +14,7 @@ import pytest
 from support.networks.trajectories import digits_run, epochs, queries, small_network, start
 
 from trak_theory.trajectory import AdamW, attribute, retrain_without, train
+from trak_theory.trajectory.sweep import blocks
 from trak_theory.trajectory.sweep import reverse as sweep
 
 SEEDS = (0, 1)
@@ -87,11 +88,15 @@ def test_the_proxy_of_first_order_ranks_its_errors_and_knows_their_size():
 @pytest.mark.parametrize(("estimator", "frozen"), [("first-order", 0), ("two-step", 1)])
 @pytest.mark.parametrize("q", [1, 2, 8])
 def test_a_run_and_its_sweep_hold_twice_root_t_states_the_adjoint_and_one_chunk(monkeypatch, q, estimator, frozen):
-    """In vectors of p: 2⌈√T⌉ states of 3, 3 + k for each query (k frozen steps), a batch of per-sample gradients."""
+    """In vectors of p: 2⌈√T⌉ states of 3, 3 + k for each query (k frozen steps), a batch of per-sample gradients.
+
+    CHUNK and its temporaries are made as small beside p as they are for networks of 10⁷ parameters.
+    """
     net = small_network(n=24, width=1000, hidden=(128,))
     steps, size = 9, 8
     vector, root = 8 * net.p, isqrt(steps - 1) + 1
     monkeypatch.setattr(sweep, "CHUNK", size * vector)
+    monkeypatch.setattr(blocks, "SMALL", net.p // blocks.SHARE)
     theta, columns, batches = start(net), queries(net, q), epochs(net, size, 3)
 
     def peak(every):
