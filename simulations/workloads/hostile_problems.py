@@ -1,8 +1,9 @@
 """Hostile leave-one-out problems, and what certified radii are worth on them.
 
 Every family starts from a small well-posed GLM and twists it: leverage, separation, collinearity, scales, weights,
-counts, duplicates, more columns than rows, two rows, mixed ridges, sparse and integer data, outliers; `compound`
-applies several twists to one problem. All numbers are exact floats, so the truth is a matter of arithmetic alone.
+counts, duplicates, more columns than rows, unused columns, two rows, mixed ridges, sparse and integer data, outliers;
+`compound` applies several twists to one problem. All numbers are exact floats, so that the truth is a matter of
+arithmetic alone.
 """
 
 from __future__ import annotations
@@ -138,6 +139,14 @@ def more_columns(draft: Draft, rng: np.random.Generator) -> None:
         draft.features[:, -1], draft.ridge[-1] = 1.0, 0.0
 
 
+def unused_columns(draft: Draft, rng: np.random.Generator) -> None:
+    """p > n, with columns that are zero: what rounding gives them is all that they have."""
+    more_columns(draft, rng)
+    unused = rng.random(len(draft.ridge)) < 0.5
+    draft.features[:, unused & (draft.ridge > 0)] = 0.0
+    draft.ridge *= 10.0 ** rng.uniform(-8, 0)
+
+
 def two_rows(draft: Draft, rng: np.random.Generator) -> None:
     draft.features, draft.weights = draft.features[:2], draft.weights[:2]
     draft.ridge *= 10.0 ** rng.uniform(-8, 2)
@@ -176,7 +185,7 @@ def outliers(draft: Draft, rng: np.random.Generator) -> None:
 Twist = Callable[[Draft, np.random.Generator], None]
 TWISTS: tuple[Twist, ...] = (
     extreme_leverage, nearly_separable, nearly_collinear, scales, wide_weights, large_counts, duplicated,
-    more_columns, two_rows, mixed_ridges, sparse, integers, outliers,
+    more_columns, unused_columns, two_rows, mixed_ridges, sparse, integers, outliers,
 )  # fmt: skip
 FAMILIES = ("well_posed", *(twist.__name__ for twist in TWISTS), "compound")
 

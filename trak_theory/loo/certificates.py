@@ -21,7 +21,7 @@ from trak_theory.numerics.whitening import whiten
 class Certificate(ABC):
     """Distances to the minimisers in a norm of the parameters, and what they mean for query rows.
 
-    whitened (q, m) queries as R⁻ᵀφ*, each known to within error (q,)
+    whitened (q, m) queries as R⁻ᵀφ*, each known to within error (q,); rotated (q,) their lengths ‖φ* ∘ scale‖
     """
 
     void: ClassVar[str]
@@ -29,6 +29,7 @@ class Certificate(ABC):
     queries: Array  # (q, m) in the coordinates of the fit's space
     whitened: Array
     error: Array
+    rotated: Array
 
     @abstractmethod
     def near(self, block: Array, evaluation: Evaluation) -> list[tuple[Array, Array]]:
@@ -59,8 +60,9 @@ class Certificate(ABC):
 
     def radius(self, points: Array, distance: Array) -> Array:
         """Certified half-width (n, q) of the influence at `points` (n, m) within `distance` (n,) of the minimisers."""
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             radius = self.lengths * distance[:, None] + self.own + np.linalg.norm(points, axis=1)[:, None] * self.error
+            radius += np.outer(self.evaluator.beside(points), self.rotated)
         return np.where(np.isnan(radius), np.inf, radius)
 
     def goal(self, tol: float) -> Array:
@@ -176,4 +178,5 @@ def certificate_for(fit: Fit, queries: Array, *, sharp: bool) -> Certificate:
     whitened = whiten(fit.minimum.factor, pulled)
     error = whitening_error(fit.space, fit.minimum.factor, queries, whitened)
     kind = StrongConvexity if evaluator.self_concordance is None else SelfConcordant
-    return kind(evaluator, pulled, whitened, error)
+    rotated = np.linalg.norm(queries * fit.space.scale, axis=1)
+    return kind(evaluator, pulled, whitened, error, rotated)

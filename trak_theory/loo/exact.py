@@ -151,7 +151,8 @@ def refit(certificate: Certificate, queries: Array, i: int | Array, start: Array
     alone, pulled = certificate_for(left, queries, sharp=False), certificate.queries
     displacement = left.minimum.theta - fit.minimum.theta
     rounding = product_error(pulled, displacement) + reduction_error(fit.space, queries) * np.linalg.norm(displacement)
-    radius = alone.own + certificate.own + rounding
+    beside = np.abs(left.residual - fit.residual) @ certificate.evaluator.precision.rotation
+    radius = alone.own + certificate.own + rounding + beside * certificate.rotated
     return _Alone(displacement, -pulled @ displacement, radius), alone.reason_for_the_fit
 
 

@@ -28,12 +28,14 @@ class WorkingPrecision:
     relative   ν: relative error of those rows, and of H = I in these coordinates
     losses     of the sum of all residuals, from evaluating the loss
     gradient   the fit's own gradient in the norm of H⁻¹, with the rounding of its sum, of losses and of features
+    rotation   `rotation_error` of the training rows (n,)
     """
 
     rows: Array
     relative: float
     losses: float
     gradient: float
+    rotation: Array
 
 
 def product_error(rows: Array, vector: Array) -> Array:
@@ -41,11 +43,26 @@ def product_error(rows: Array, vector: Array) -> Array:
     return EPS * (1 + np.sqrt(vector.size)) * (np.abs(rows) @ np.abs(vector))
 
 
-def reduction_error(space: RowSpace, rows: Array) -> Array:
-    """‖δψ‖ of rows (…, p) pulled into the coordinates of `space`, ε √p ‖|φ| |basis|‖; 0 where nothing is reduced."""
+def rotation_error(space: RowSpace, rows: Array) -> Array:
+    """‖E‖ ≤ ε (4 + √m) ‖φ ∘ scale‖ of rows (…, p): the QR behind `space`, of m reflections, is one of φ ∘ scale + E.
+
+    E need not lie in the span of the training rows: their minimisers leave the computed span by Σ_j r_j E_j, in the
+    norm in which the ridge is 1. 0 where nothing is rotated.
+    """
     if space.basis is None:
         return np.zeros(len(rows))
-    return EPS * np.sqrt(rows.shape[1]) * np.linalg.norm(np.abs(rows) @ np.abs(space.basis), axis=1)
+    return EPS * (4 + np.sqrt(space.basis.shape[1])) * np.linalg.norm(rows * space.scale, axis=1)
+
+
+def reduction_error(space: RowSpace, rows: Array) -> Array:
+    """‖δψ‖ of rows (…, p) pulled into the coordinates of `space`; 0 where nothing is reduced.
+
+    ε √p ‖|φ| |basis|‖ of the product, and `rotation_error`: entries of the basis that should be 0 are of size ε.
+    """
+    if space.basis is None:
+        return np.zeros(len(rows))
+    product = EPS * np.sqrt(rows.shape[1]) * np.linalg.norm(np.abs(rows) @ np.abs(space.basis), axis=1)
+    return product + rotation_error(space, rows)
 
 
 def whitening_error(space: RowSpace, factor: Array, rows: Array, whitened: Array) -> Array:
@@ -93,7 +110,8 @@ def working_precision(fit: Fit, rows: Array) -> WorkingPrecision:
     gradient = _own_gradient(fit) + losses + np.linalg.norm(np.sqrt(fit.curvature) * outputs)
     if fit.space.basis is not None:
         gradient += np.linalg.norm(fit.residual) * np.linalg.norm(errors)
-    return WorkingPrecision(errors, relative + moved, losses, float(gradient))
+    rotation = rotation_error(fit.space, fit.glm.features)
+    return WorkingPrecision(errors, relative + moved, losses, float(gradient), rotation)
 
 
 def _own_gradient(fit: Fit) -> float:

@@ -18,7 +18,7 @@ from trak_theory.errors import RankDeficientError
 from trak_theory.linearization import Linearization
 from trak_theory.loo.bounds import linearisation_radius
 from trak_theory.loo.intervals import Interval
-from trak_theory.loo.rounding import whitening_error
+from trak_theory.loo.rounding import rotation_error, whitening_error
 from trak_theory.numerics.checks import real_array
 from trak_theory.numerics.whitening import EPS, hessian_factor, row_space, whiten
 
@@ -133,9 +133,13 @@ def _kernel(lin: Linearization) -> _Kernel:
     error = 2 * whitening_error(space, factor, lin.features, rows)
     query_error = 2 * whitening_error(space, factor, lin.queries, queries)
     lengths, query_lengths = np.linalg.norm(rows, axis=1), np.linalg.norm(queries, axis=1)
+    rotation = rotation_error(space, lin.features)
+    beside = rotation + lengths * np.sqrt(lin.curvature @ rotation**2)  # of H⁻¹φ, out of the computed span
     return _Kernel(
         cross=rows @ queries.T,
-        cross_error=np.outer(error, query_lengths) + np.outer(lengths + error, query_error),
+        cross_error=np.outer(error, query_lengths)
+        + np.outer(lengths + error, query_error)
+        + np.outer(beside, np.linalg.norm(lin.queries * space.scale, axis=1)),
         square_lengths=lengths**2,
         square_error=(2 * lengths + error) * error,
         query_square_lengths=query_lengths**2,

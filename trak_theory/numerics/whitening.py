@@ -23,12 +23,14 @@ EXTENDED_ROWS = 64
 class RowSpace:
     """Coordinates ψ with θ = basis ψ: features Φ basis (n, m), penalty Σ ridge_j ψ_j²/2, m ≤ n + #{ridge = 0}.
 
-    `basis` is None where p ≤ n and nothing changes.
+    `basis` is None where p ≤ n and nothing changes. scale (p,) multiplies the columns before they are rotated; 0 for
+    those that stay.
     """
 
     features: Array
     ridge: Array
     basis: Array | None
+    scale: Array
 
     def pull(self, queries: Array) -> Array:
         """Query rows (q, p) in these coordinates, (q, m)."""
@@ -48,16 +50,17 @@ def row_space(features: Array, ridge: Array) -> RowSpace:
     n, p = features.shape
     penalised = ridge > 0 if ridge.any() else np.ones(p, bool)
     if p <= n or penalised.sum() <= n:
-        return RowSpace(features, ridge, None)
-    scale = ridge[penalised] ** -0.5 if ridge.any() else np.ones(p)
-    rotation, triangle = qr((features[:, penalised] * scale).T, mode="economic", check_finite=False)
+        return RowSpace(features, ridge, None, np.zeros(p))
+    scale = np.zeros(p)
+    scale[penalised] = ridge[penalised] ** -0.5 if ridge.any() else 1.0
+    rotation, triangle = qr((features * scale)[:, penalised].T, mode="economic", check_finite=False)
     free = np.flatnonzero(~penalised)
     basis = np.zeros((p, n + free.size))
-    basis[penalised, :n] = scale[:, None] * rotation
+    basis[penalised, :n] = scale[penalised, None] * rotation
     basis[free, n + np.arange(free.size)] = 1.0
     reduced = np.hstack([triangle.T, features[:, free]])
     unit = 1.0 if ridge.any() else 0.0
-    return RowSpace(reduced, np.r_[np.full(n, unit), np.zeros(free.size)], basis)
+    return RowSpace(reduced, np.r_[np.full(n, unit), np.zeros(free.size)], basis, scale)
 
 
 def hessian_factor(features: Array, curvature: Array, ridge: Array) -> Array:

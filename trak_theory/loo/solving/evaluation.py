@@ -20,6 +20,7 @@ from trak_theory.loo.solving.problems import LeaveOneOutProblems, leave_one_out_
 from trak_theory.numerics.whitening import EPS
 
 MOST_DOUBT = 0.5
+BLOCK = 256  # problems looked at together
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,25 @@ class Evaluator:
         stiffening = self._stiffening(size, pull) if stiffening is None else stiffening
         rounding = self._rounding(block, size, own, pull) + size * stiffening
         return Evaluation(points, gradient, -step, decrement, dual_norm, curvature_ratio, spread, rounding)
+
+    def beside(self, points: Array) -> Array:
+        """How far the minimisers leave the computed span of the rows, Σ_j |Δr_j| ‖E_j‖ (b,): see `rotation_error`.
+
+        Δr_j = d_j s_j + ρ_j(s_j) at `points` (b, m) of all problems, −r_j of a point that is left out.
+        """
+        rotation = self.precision.rotation
+        if not rotation.any():
+            return np.zeros(len(points))
+        found = self._of_the_left_out(np.abs(self.fit.residual) * rotation)
+        for block in np.split(np.arange(len(points)), range(BLOCK, len(points), BLOCK)):
+            change, _ = self.problems.changes(block, points[block])
+            moved = self.fit.curvature * change
+            found[block] += np.abs(moved + self.problems.remainder(change)) @ rotation
+        return found
+
+    def _of_the_left_out(self, values: Array) -> Array:
+        """What is known of every point (n,), of what is left out of each problem (b,)."""
+        return values.copy()
 
     def _curvatures(self, change: Array, error: Array) -> tuple[Array, Array, Array | None]:
         """Curvature ratio, spread, Σ_j |d_j(u) − d_j| ‖δa_j‖ ‖a_j‖ for a loss without M₃; `error` (b,) of changes."""

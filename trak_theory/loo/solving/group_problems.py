@@ -155,8 +155,11 @@ class GroupEvaluator(Evaluator):
         errors, residual, curvature = self.precision.rows, np.abs(self.fit.residual), self.fit.curvature
         force = residual * (errors + EPS * np.sqrt(errors.size) * self.lengths)
         terms = np.stack([force, (curvature * errors) ** 2, curvature * self.lengths * errors], axis=1)
-        sums = (self.problems.members.astype(float) @ terms).T
+        sums = self._of_the_left_out(terms).T
         return sums[0], np.sqrt(sums[1]), sums[2]
+
+    def _of_the_left_out(self, values: Array) -> Array:
+        return self.problems.members.astype(float) @ values
 
     def _rounding(self, block: Array, size: Array, own: Array, pull: Array) -> Array:
         """As for one point, with the sums over the group; `own` = ‖s_S‖."""
@@ -208,4 +211,4 @@ def certificate_without(single: Certificate, groups: Sequence[Array]) -> Certifi
     problems = group_problems(known.fit, known.problems, groups)
     evaluator = GroupEvaluator(known.fit, problems, known.precision, False)  # type: ignore[arg-type]
     kind = _SelfConcordantGroups if isinstance(single, SelfConcordant) else _StronglyConvexGroups
-    return kind(evaluator, single.queries, single.whitened, single.error)
+    return kind(evaluator, single.queries, single.whitened, single.error, single.rotated)
