@@ -109,15 +109,18 @@ def ridge_trial(lin: Linearization, level: float, given: str, rng: Generator) ->
 def main(
     problems: Annotated[int, typer.Option(help="Problems of each family and setting.", min=1)] = 4,
     repeats: Annotated[int, typer.Option(help="Projections of each problem in half precision.", min=1)] = 10,
+    points: Annotated[int, typer.Option(help="Training points n in half precision.", min=50)] = N,
+    queries: Annotated[int, typer.Option(help="Queries q in half precision.", min=1)] = Q,
     seed: int = 2026,
 ) -> None:
     """Share of audits that alarm, with its binomial s.e., beside Kendall with scores in double precision."""
     with threadpool_limits(1):
-        typer.echo(f"Half precision, μ = 0, n = {N}, q = {Q}: alarms, and Kendall with double precision\n")
+        typer.echo(f"Half precision, μ = 0, n = {points}, q = {queries}: alarms, and Kendall with double precision\n")
         _head("kept in half precision")
         every: list[Trial] = []
         for share in SHARES:
-            every += _half_rows(share, problems, repeats, seed)
+            groups = {family.name: _cells(family, share, (points, queries), problems, seed) for family in FAMILIES}
+            every += _half_rows(share, groups, repeats, seed)
         _by_weight(every)
         typer.echo(f"\nμ = level × ε s_max of single precision, k = {WIDER} rank, n = {SMALL_N}, q = {Q}\n")
         _head("level")
@@ -132,9 +135,8 @@ def _head(first: str) -> None:
     typer.echo("|---" * (len(FAMILIES) + 2) + "|")
 
 
-def _half_rows(share: str, problems: int, repeats: int, seed: int) -> list[Trial]:
+def _half_rows(share: str, groups: dict[str, list[Cell]], repeats: int, seed: int) -> list[Trial]:
     every: list[Trial] = []
-    groups = {family.name: _cells(family, SHARES[share], problems, seed) for family in FAMILIES}
     for kept in HALF:
         row = []
         for group in groups.values():
@@ -145,9 +147,12 @@ def _half_rows(share: str, problems: int, repeats: int, seed: int) -> list[Trial
     return every
 
 
-def _cells(family: Family, share: float, problems: int, seed: int) -> list[Cell]:
+def _cells(family: Family, share: str, size: tuple[int, int], problems: int, seed: int) -> list[Cell]:
     pairs = (child.spawn(2) for child in np.random.default_rng([seed, 4]).spawn(problems))
-    return [Cell.at(Problem.drawn(family, N, Q, making), share, False, calibrating) for making, calibrating in pairs]
+    return [
+        Cell.at(Problem.drawn(family, *size, making), SHARES[share], False, calibrating)
+        for making, calibrating in pairs
+    ]
 
 
 def _ridge_rows(given: str, problems: int, seed: int) -> list[Trial]:

@@ -68,13 +68,20 @@ def test_two_exchanged_queries_alarm_whatever_else_is_noise():
     assert "exchanged queries" in {check.worst.name for check in found}
 
 
+@cache
+def near_singular():
+    """At the size that the power of the alarms is promised for."""
+    problem = Problem.drawn(FAMILIES[1], 400, Q, np.random.default_rng(0))
+    return Cell.at(problem, 0.97, False, np.random.default_rng(6))
+
+
 @pytest.mark.parametrize("kept", HALF)
 def test_half_precision_alarms_where_it_changes_the_order(kept):
     """Rounded rows are another model hardly different; a rounded inverse of a Gram matrix near singularity is none."""
-    near = Cell.at(cell().problem, 0.97, False, np.random.default_rng(6))
-    found = half_trial(near, kept, 7)
-    assert (found.kendall < MATTERS) == (kept != "rows")
-    assert found.alarm or found.kendall >= MATTERS
+    for seed in range(7, 10):
+        found = half_trial(near_singular(), kept, seed)
+        assert (found.kendall < MATTERS) == (kept != "rows")
+        assert found.alarm or found.kendall >= MATTERS
 
 
 @pytest.mark.parametrize("given", INPUTS)
