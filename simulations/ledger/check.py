@@ -22,6 +22,7 @@ from simulations.ledger.page import DIGEST_MARKS, FULL_MARKS, STUDY_MARKS, betwe
 
 CHEAP = 1.0  # seconds that a cell to compute again may be expected to take
 LAST_DIGITS = 1e-3  # relative to the largest entry of a column: other processors round otherwise
+ALLOWANCES = {"relative_radius": 0.1}  # columns that measure rounding itself
 
 
 def faults(page: Path, quick: Path, full: Path) -> list[str]:
@@ -70,14 +71,15 @@ def _differing(there: list[dict[str, Any]], here: list[dict[str, Any]]) -> list[
     if len(there) != len(here):
         return ["number of rows"]
     columns = dict.fromkeys(name for row in [*there, *here] for name in row)
-    return [name for name in columns if not _agree([r.get(name) for r in there], [r.get(name) for r in here])]
+    values = {name: ([r.get(name) for r in there], [r.get(name) for r in here]) for name in columns}
+    return [name for name in columns if not _agree(*values[name], ALLOWANCES.get(name, LAST_DIGITS))]
 
 
-def _agree(there: list[Any], here: list[Any]) -> bool:
+def _agree(there: list[Any], here: list[Any], margin: float) -> bool:
     scale = float(
         np.max(np.abs([value for value in there if isinstance(value, float) and math.isfinite(value)]), initial=0)
     )
-    return all(_same(first, second, LAST_DIGITS * scale) for first, second in zip(there, here, strict=True))
+    return all(_same(first, second, margin * scale) for first, second in zip(there, here, strict=True))
 
 
 def _same(there: Any, here: Any, margin: float) -> bool:
