@@ -40,7 +40,9 @@ def test_a_verdict_that_the_full_size_changed_stands_first(page):
 def test_what_was_not_run_and_what_has_aged_is_named(page):
     assert "Not yet run at full size: plan. `python -m simulations run NAME --size full --seed" in page
     assert "Code or packages have changed since these were run: ladder." in page
-    assert page.endswith("### Thresholds changed after they were registered\n\nNone.")
+    changed = page.partition("### Thresholds changed after they were registered\n\n")[2].splitlines()
+    amended = [place for place, entry in registry.registry().items() for _ in entry.amended]
+    assert all(line.startswith(f"- {s}, *{c}*: ") for line, (s, c) in zip(changed, amended, strict=True))
 
 
 def test_a_threshold_that_was_changed_is_shown_with_its_past(monkeypatch, page):

@@ -75,22 +75,45 @@ def test_a_reading_that_is_lost_counts_three():
 # --- audits ----------------------------------------------------------
 
 
-def test_an_audit_takes_the_largest_and_a_uniform_choice_of_the_others():
-    estimate, drawn = np.random.default_rng(0).standard_normal((20, 1)), np.zeros(20)
+def test_an_audit_takes_the_largest_and_one_of_each_stratum_of_the_others():
+    estimate, drawn = np.random.default_rng(0).standard_normal((23, 1)), np.zeros(23)
     order, rng = np.argsort(-np.abs(estimate[:, 0])), np.random.default_rng(1)
+    others = order[3:][np.argsort(estimate[order[3:], 0])]
     for _ in range(3000):
         rows, weights = audit_sample(estimate, 8, rng)
-        assert rows[:4].tolist() == order[:4].tolist()
-        assert len(set(rows.tolist())) == 8
-        np.testing.assert_array_equal(weights, [1.0] * 4 + [4.0] * 4)
+        assert rows[:3].tolist() == order[:3].tolist()
+        np.testing.assert_array_equal(weights, [1.0] * 3 + [4.0] * 5)
+        np.testing.assert_array_equal([list(others).index(row) // 4 for row in rows[3:]], range(5))
         drawn[rows] += 1
-    assert np.abs(drawn[order[4:]] / 3000 - 0.25).max() < 4 * np.sqrt(0.1875 / 3000)
+    assert np.abs(drawn[order[3:]] / 3000 - 0.25).max() < 4 * np.sqrt(0.1875 / 3000)
+
+
+@pytest.mark.parametrize(("rows", "count", "taken"), [(5, 1, 1), (5, 5, 5), (5, 16, 5), (1, 3, 1), (30, 16, 16)])
+def test_an_audit_stands_for_every_row_whatever_its_size(rows, count, taken):
+    estimate = np.random.default_rng(rows).standard_normal((rows, 2)) * [1.0, 0.0]
+    chosen, weights = audit_sample(estimate, count, np.random.default_rng(0))
+    assert len(chosen) == len(set(chosen.tolist())) == taken
+    assert weights.sum() == rows
+
+
+def test_strata_tell_the_rank_correlation_more_exactly_than_a_uniform_choice():
+    """The spread of the median over 150 audits, where rows of one sign have six times the errors that are expected."""
+    rng = np.random.default_rng(0)
+    s = rng.standard_normal((100, 1))
+    proxy, truth = np.ones_like(s), s + np.where(s > 0, 1.2, 0.2) * rng.standard_normal(s.shape)
+
+    def spread(audit):
+        found = [plausible_quality(s, proxy, *own, truth[own[0]], rng, draws=40) for own in map(audit, range(150))]
+        return np.std([np.median(part.spearman) for part in found])
+
+    uniform = spread(lambda _: (rng.choice(100, 16, replace=False), np.full(16, 100 / 16)))
+    assert spread(lambda _: audit_sample(s, 16, rng)) < uniform
 
 
 def test_plausible_qualities_surround_the_true_one_where_errors_are_of_one_kind():
-    """Errors proxy × normal: the true quality lies within the middle 95 % of the draws in most of 60 problems."""
+    """Errors proxy × normal: the true quality is within the middle 95 % of the draws in .75 of 200 problems or more."""
     rng, inside = np.random.default_rng(0), []
-    for _ in range(60):
+    for _ in range(200):
         s = rng.standard_normal((80, 1))
         proxy = 0.3 * np.sqrt(s**2 + np.mean(s**2))
         truth = 1.2 * s + proxy * rng.standard_normal(s.shape)
@@ -99,7 +122,7 @@ def test_plausible_qualities_surround_the_true_one_where_errors_are_of_one_kind(
         exact = spearman(truth[:, 0], s[:, 0]), np.linalg.norm(truth - s) / np.linalg.norm(truth)
         draws = (seen.spearman, seen.relative_error)
         inside.append([np.quantile(d, 0.025) <= e <= np.quantile(d, 0.975) for d, e in zip(draws, exact, strict=True)])
-    assert (np.mean(inside, axis=0) > 0.8).all()
+    assert (np.mean(inside, axis=0) > 0.75).all()
 
 
 def test_an_error_of_the_scale_alone_leaves_ranks_intact():
@@ -123,13 +146,14 @@ def test_an_audit_does_not_foresee_an_error_of_a_kind_that_it_did_not_see():
 @pytest.mark.parametrize(
     ("rank", "error", "share", "index", "label"),
     [
-        (0.95, 0.35, 0.975, 0.1, "trust"),
-        (0.95, 0.35, 0.97, 0.1, "ranks only"),
+        (0.95, 0.35, 0.95, 0.1, "trust"),
+        (0.95, 0.35, 0.945, 0.1, "ranks only"),
         (0.95, 0.351, 1.0, 0.1, "ranks only"),
         (0.949, 0.1, 1.0, 0.1, "ranks only"),
-        (0.99, 0.1, 1.0, 0.451, "ranks only"),
-        (0.8, 9.0, 0.5, 0.1, "ranks only"),
-        (0.8, 9.0, 0.49, 0.1, "do not trust"),
+        (0.99, 0.1, 1.0, 0.7, "trust"),
+        (0.99, 0.1, 1.0, 0.701, "ranks only"),
+        (0.8, 9.0, 0.7, 0.1, "ranks only"),
+        (0.8, 9.0, 0.69, 0.1, "do not trust"),
     ],
 )
 def test_the_audited_label_wants_enough_of_what_is_plausible(rank, error, share, index, label):

@@ -1,8 +1,8 @@
 """Labels of an attribution, and all thresholds between them. Source: ours.
 
-Thresholds were chosen on 152 runs of the families `CALIBRATED` of the study `proxy` alone, under another seed than that
-of its results: softmax regression, tanh, GELU and ReLU networks, a CNN, matrix factorisation; SGD with momentum and
-AdamW, 20 to 160 steps, batches of 5 to 20.
+Thresholds were chosen on runs of the families `CALIBRATED` of the study `proxy` alone, under another seed than that of
+its results: those of the free verdict on 152, those of audits and of the bound on 255. Softmax regression, tanh, GELU
+and ReLU networks, a CNN, matrix factorisation, GPT-2; SGD with momentum and AdamW, 20 to 160 steps, batches of 5 to 20.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Thresholds:
     sensitivity               G above which no run is called trust or ranks only without retraining
     audited                   shares of what an audit leaves plausible (see `plausible_quality`) that must deserve trust
                               and that must deserve ranks only, for an audited run to be called so
-    bound                     half-width of the free 90 % bound, in proxies
+    bound                     half-width of the free bound, in proxies: in 95 % of the runs it was chosen on it covers
+                              at least 90 % of the samples
     """
 
     spearman: float = 0.95
@@ -35,8 +36,8 @@ class Thresholds:
     ranks: float = 0.8
     index: tuple[float, float, float, float] = (0.16, 0.25, 0.45, 0.7)
     sensitivity: float = 0.25
-    audited: tuple[float, float] = (0.975, 0.5)
-    bound: float = 0.95
+    audited: tuple[float, float] = (0.95, 0.7)
+    bound: float = 2.0
 
 
 THRESHOLDS = Thresholds()
@@ -63,13 +64,13 @@ def free_label(index: float, sensitivity: float) -> Label:
 def audited_label(plausible: Plausible, index: float) -> Label:
     """The label of an audited attribution: the best one that enough of the plausible qualities deserve.
 
-    A share of .975 makes trust a one-sided confidence statement: both the lower limit of the rank correlation and the
-    upper limit of the relative error must allow it. No run whose index lies beyond *ranks only* is called trust: an
-    audit of a few samples can miss the errors that the paths announce.
+    A share of .95 makes trust a one-sided confidence statement: both the lower limit of the rank correlation and the
+    upper limit of the relative error must allow it. No run that the free verdict would not trust is called so: an audit
+    of a few samples can miss the errors that the paths announce.
     """
     trust, ranks = THRESHOLDS.audited
     ranked = plausible.spearman >= THRESHOLDS.ranks
     trusted = (plausible.spearman >= THRESHOLDS.spearman) & (plausible.relative_error <= THRESHOLDS.error)
-    if np.mean(trusted) >= trust and index <= THRESHOLDS.index[2]:
+    if np.mean(trusted) >= trust and index <= THRESHOLDS.index[3]:
         return "trust"
     return "ranks only" if np.mean(ranked) >= ranks else "do not trust"
