@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trak_theory.errors import UnsupportedError
 from trak_theory.torch_bridge.objective import TorchObjective
-from trak_theory.trajectory.run import mean_gradient, mean_weights
+from trak_theory.trajectory.states.training_step import mean_gradient, mean_weights
 
 Value = TypeVar("Value")
 PRECISION = 2e-3  # of a gradient in float32, where bfloat16 inside gives about 1e-2

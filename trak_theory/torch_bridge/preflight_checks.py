@@ -22,8 +22,8 @@ from trak_theory.torch_bridge.refusals import check_module
 from trak_theory.trajectory.convention import Convention
 from trak_theory.trajectory.optimizer.recipes import SGD
 from trak_theory.trajectory.query import loss_query
-from trak_theory.trajectory.run import batch_weights
 from trak_theory.trajectory.selection.lookahead import segment
+from trak_theory.trajectory.states.training_step import batch_weights
 from trak_theory.trajectory.sweep.reverse import Settings, reverse_sweep
 
 SAMPLES = 4

@@ -13,7 +13,8 @@ from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention
 from trak_theory.trajectory.optimizer.kernels import plus
 from trak_theory.trajectory.query import as_numpy
-from trak_theory.trajectory.run import Run, batch_weights
+from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.states.training_step import batch_weights
 from trak_theory.trajectory.sweep.adjoint import Adjoint
 from trak_theory.trajectory.sweep.push import Estimator, RecordedStep, Workspace, push
 from trak_theory.trajectory.sweep.sample_rows import SampleRows
