@@ -13,7 +13,7 @@ SIZE = 16  # bytes of a digest
 PIECE = 2**20  # bytes of a file that are read at once
 
 
-def digest_of_bytes(content: bytes) -> str:
+def digest_of_bytes(content: bytes | memoryview) -> str:
     """
     >>> digest_of_bytes(b"")
     'cae66941d9efbd404e4d88758ea67670'

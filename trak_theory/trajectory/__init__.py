@@ -18,6 +18,7 @@ from trak_theory.trajectory.selection.gain import Gain, paired_gain
 from trak_theory.trajectory.selection.horizon import HorizonMap, Task, tune_horizon
 from trak_theory.trajectory.selection.lookahead import Lookahead, lookahead
 from trak_theory.trajectory.selection.select import Selection, select
+from trak_theory.trajectory.sweep.cost import RunSizes, SweepCost, sweep_cost, sweep_memory
 from trak_theory.trajectory.truth import Truth, retrain_without
 from trak_theory.trajectory.verdicts import Verdict, error_bound, verdict
 
@@ -40,7 +41,9 @@ __all__ = [
     "Query",
     "Remedy",
     "Run",
+    "RunSizes",
     "Selection",
+    "SweepCost",
     "Task",
     "Truth",
     "Verdict",
@@ -59,6 +62,8 @@ __all__ = [
     "retrain_top",
     "retrain_without",
     "select",
+    "sweep_cost",
+    "sweep_memory",
     "train",
     "tune_horizon",
     "verdict",

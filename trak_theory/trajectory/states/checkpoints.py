@@ -67,6 +67,10 @@ class Checkpoints:
         return states
 
     @property
+    def on_disk(self) -> bool:
+        return self._folder is not None
+
+    @property
     def optimizer(self) -> Optimizer:
         """What the states between checkpoints are replayed with."""
         return self._model[2]

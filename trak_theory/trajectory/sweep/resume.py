@@ -39,7 +39,7 @@ class SweepFolder:
     A file starts with a digest of its content and appears under its name only when it is whole. One that is missing or
     damaged is passed over: the sweep goes on from the checkpoint before, or from the end of the run, and computes the
     rest again. A folder of another sweep is refused, by a digest of what this one computes. A checkpoint is made every
-    ⌈√T⌉ steps; it takes a state for each query.
+    ⌈√T⌉ steps; it takes a state for each query, on disk and, while it is written, in memory.
     """
 
     def __init__(self, folder: Path | str, run: Run, *, settings: object, query: Tensor) -> None:
@@ -100,8 +100,8 @@ class SweepFolder:
         np.savez(content, **arrays)  # type: ignore[arg-type]  # the stub takes them for allow_pickle
         part = self.folder / f"{name}.part"
         with part.open("wb") as file:
-            file.write(digest_of_bytes(content.getvalue()).encode())
-            file.write(content.getvalue())
+            file.write(digest_of_bytes(content.getbuffer()).encode())
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.folder / name)

@@ -97,7 +97,7 @@ def sweep_from(
     its own; those in use at one time are propagated as one block, in place.
 
     Memory, in vectors of p numbers: a state (AdamW: 3) and one for each frozen step of the estimator (two-step: 1), for
-    each query and read-out point in use; the gradients of these frozen steps; CHUNK for all else.
+    each query and read-out point in use; the gradients of these frozen steps; CHUNK for all else. See `sweep_memory`.
     """
     run = settings.view(run)
     linear = settings.estimator in LINEAR
@@ -132,6 +132,7 @@ def sweep_from(
             kept.add(contribution)
             if kept.is_due(t):
                 kept.keep(t, adjoint.points, [*adjoint.thetas, *adjoint.slots])
+        del derivatives, reading  # their graph and gradients, before the next segment is replayed
 
 
 def _recorded(run: Run, t: int, settings: Settings) -> tuple[RecordedStep, StepDerivatives]:
@@ -141,8 +142,16 @@ def _recorded(run: Run, t: int, settings: Settings) -> tuple[RecordedStep, StepD
 
 
 def _at_once(theta: Tensor) -> tuple[int, int]:
-    """Samples: their gradients fill half of CHUNK, with g and temporaries; queries: ḡ and H ḡ fill the other."""
-    vectors = CHUNK // (theta.shape[0] * theta.dtype.itemsize)
+    """`pieces_of` for θ (p,)."""
+    return pieces_of(theta.shape[0] * theta.dtype.itemsize)
+
+
+def pieces_of(vector: int) -> tuple[int, int]:
+    """Samples: their gradients fill half of CHUNK, with g and temporaries; queries: ḡ and H ḡ fill the other.
+
+    vector: the bytes of one vector of p.
+    """
+    vectors = CHUNK // vector
     return max(1, vectors // 2 - 2), max(1, vectors // 4)
 
 
