@@ -15,7 +15,7 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: paper figures claims docs theory nightly test quick lint coverage clean help
+.PHONY: paper figures claims docs theory nightly test test-gpu quick lint coverage clean help
 
 help:
 	@echo "make paper [SIZE=quick|full] [JOBS=2]   run every study, draw every figure (resumable)"
@@ -24,6 +24,7 @@ help:
 	@echo "make docs                               the site, in build/docs; warnings are errors"
 	@echo "make theory                             the theory as one PDF, build/theory.pdf"
 	@echo "make test                               lint, types and the whole test suite"
+	@echo "make test-gpu                           the tests of torch runs on the accelerator that torch finds"
 	@echo "make nightly                            every test, 2,000 examples a property, 1e6 radii, three new seeds"
 	@echo "make coverage                           lines of trak_theory that the fast tests run"
 	@echo "make quick                              the tests that take seconds"
@@ -83,6 +84,11 @@ lint: $(READY)
 
 test: $(READY) lint
 	$(BIN)/pytest -n 2 -q
+
+# On Linux PyPI's torch computes with CUDA; for another accelerator install its build of torch into .venv first.
+test-gpu: $(READY)
+	$(BIN)/python -c "import torch; assert torch.accelerator.is_available(), 'torch finds no accelerator here'"
+	$(BIN)/pytest -q tests/bridge/recording/test_accelerator.py
 
 quick: $(READY)
 	$(BIN)/pytest -n 2 -q -m "not slow"

@@ -11,7 +11,14 @@ from paper_figures.drawing.style import PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
-OPTIMIZERS = {"sgd": "SGD", "sgd_momentum": "SGD, momentum .9", "adam": "Adam", "adamw": "AdamW"}
+OPTIMIZERS = {
+    "sgd": "SGD",
+    "sgd_momentum": "SGD, momentum .9",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "muon": "Muon",
+    "lion": "Lion",
+}
 FORMULAS = {name: ESTIMATORS[name] for name in ("sgd", "first-order", "two-step", "frozen-push")}
 
 
@@ -37,7 +44,8 @@ def draw(results: Path) -> Drawing:
         f"each of n = {first['n']} digits (tanh network, p = {first['p']}, |B| = {first['batch']}, {first['steps']} "
         "steps, denominator kept; query: mean held-out loss). The SGD formula reads every run as plain SGD's; first "
         "order is the derivative of the run under its own optimiser; the pushes take the sample's own step exactly "
-        "(ours). Without momentum the four agree: SGD is linear in the gradient. "
+        "(ours). Without momentum the four agree: SGD is linear in the gradient. Lion's step is made of signs, whose "
+        "derivative is 0: first order gives every sample the same score, and has no curve. "
         f"Mean ± s.e. over {replicates(numbers)} runs."
     )
     return Drawing(figure, numbers, caption)

@@ -13,8 +13,8 @@ from simulations.benchmarks.timing import machine, side_by_side
 from simulations.workloads.selection_setting import BATCH, KEEP, Setting
 from simulations.workloads.selection_tasks import setting
 from trak_theory.trajectory import AdamW, lookahead, loss_query, train
-from trak_theory.trajectory.run import advance
 from trak_theory.trajectory.selection.select import Counted, lowest
+from trak_theory.trajectory.states.training_step import advance
 from trak_theory.trajectory.sweep.push import Estimator
 
 STEPS = 16

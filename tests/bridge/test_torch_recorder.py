@@ -23,7 +23,7 @@ from trak_theory.trajectory import (  # noqa: E402
     retrain_without,
     train,
 )
-from trak_theory.trajectory.run import advance  # noqa: E402
+from trak_theory.trajectory.states.training_step import advance  # noqa: E402
 
 PAIRS = {
     "sgd": (SGD(0.3), lambda p: torch.optim.SGD(p, lr=0.3)),

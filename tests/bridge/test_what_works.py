@@ -19,7 +19,7 @@ from support.constructions.trainer import record as trained  # noqa: E402
 
 from trak_theory.torch_bridge import TrajectoryRecorder  # noqa: E402
 from trak_theory.trajectory import attribute, loss_query, retrain_without  # noqa: E402
-from trak_theory.trajectory.run import advance  # noqa: E402
+from trak_theory.trajectory.states.training_step import advance  # noqa: E402
 
 CASES = {case.name: case for case in (*LAYERS, *FAMILIES, *LOOPS)}
 RIGHT = [name for name, case in CASES.items() if case.refused is None]

@@ -6,14 +6,26 @@ The `error_levels` and `optimizer_mismatch` studies measure the same with more s
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from functools import cache
 from math import isqrt
+from time import process_time
 
 import numpy as np
 import pytest
 from support.networks.trajectories import digits_run, epochs, queries, small_network, start
 
-from trak_theory.trajectory import AdamW, attribute, retrain_without, train
+from trak_theory.trajectory import (
+    SGD,
+    AdamW,
+    RunSizes,
+    attribute,
+    retrain_without,
+    sweep_cost,
+    sweep_memory,
+    train,
+)
+from trak_theory.trajectory.states.training_step import advance
 from trak_theory.trajectory.sweep import blocks
 from trak_theory.trajectory.sweep import reverse as sweep
 
@@ -85,28 +97,92 @@ def test_the_proxy_of_first_order_ranks_its_errors_and_knows_their_size():
     assert np.mean(within) >= 0.8
 
 
+WIDE = small_network(n=24, width=1000, hidden=(128,))
+
+
+def small_beside_p(monkeypatch, chunk):
+    """CHUNK, in vectors of p, and temporaries as small beside p as they are for networks of 10⁷ parameters."""
+    monkeypatch.setattr(sweep, "CHUNK", chunk * 8 * WIDE.p)
+    monkeypatch.setattr(blocks, "SMALL", WIDE.p // blocks.SHARE)
+
+
+def peak_of(work):
+    """Bytes at the peak of work(), and what it returns."""
+    tracemalloc.start()
+    try:
+        result = work()
+        return tracemalloc.get_traced_memory()[1], result
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(("estimator", "frozen"), [("first-order", 0), ("two-step", 1)])
 @pytest.mark.parametrize("q", [1, 2, 8])
 def test_a_run_and_its_sweep_hold_twice_root_t_states_the_adjoint_and_one_chunk(monkeypatch, q, estimator, frozen):
-    """In vectors of p: 2⌈√T⌉ states of 3, 3 + k for each query (k frozen steps), a batch of per-sample gradients.
-
-    CHUNK and its temporaries are made as small beside p as they are for networks of 10⁷ parameters.
-    """
-    net = small_network(n=24, width=1000, hidden=(128,))
+    """In vectors of p: 2⌈√T⌉ states of 3, 3 + k for each query (k frozen steps), a batch of per-sample gradients."""
     steps, size = 9, 8
-    vector, root = 8 * net.p, isqrt(steps - 1) + 1
-    monkeypatch.setattr(sweep, "CHUNK", size * vector)
-    monkeypatch.setattr(blocks, "SMALL", net.p // blocks.SHARE)
-    theta, columns, batches = start(net), queries(net, q), epochs(net, size, 3)
+    root = isqrt(steps - 1) + 1
+    small_beside_p(monkeypatch, size)
+    theta, columns, batches = start(WIDE), queries(WIDE, q), epochs(WIDE, size, 3)
 
     def peak(every):
-        tracemalloc.start()
-        try:
-            attribute(train(net, theta, batches, AdamW(1e-3), every=every), columns, estimator=estimator)
-            return tracemalloc.get_traced_memory()[1] / vector
-        finally:
-            tracemalloc.stop()
+        run = lambda: train(WIDE, theta, batches, AdamW(1e-3), every=every)  # noqa: E731
+        return peak_of(lambda: attribute(run(), columns, estimator=estimator))[0] / (8 * WIDE.p)
 
     bound = 3 * 2 * root + (3 + frozen) * q + size
     assert bound - size < peak(root) < bound
     assert peak(1) > bound
+
+
+SWEPT = [  # optimiser, every, on disk, queries, estimator
+    (AdamW(1e-3), 1, False, 1, "first-order"),
+    (AdamW(1e-3), 4, False, 8, "two-step"),
+    (AdamW(1e-3), 4, True, 8, "first-order"),
+    (AdamW(1e-3), 4, True, 1, "two-step"),
+    (AdamW(1e-3), 4, False, 1, "frozen-push"),
+    (AdamW(1e-3), 1, True, 8, "frozen-push"),
+    (SGD(1e-2), 4, False, 1, "two-step"),
+    (SGD(1e-2), 4, True, 8, "first-order"),
+]
+
+
+@pytest.mark.parametrize(("optimizer", "every", "on_disk", "q", "estimator"), SWEPT)
+@pytest.mark.parametrize("chunk", [8, 40])
+def test_the_memory_of_a_sweep_is_what_was_said(monkeypatch, tmp_path, optimizer, every, on_disk, q, estimator, chunk):
+    small_beside_p(monkeypatch, chunk)
+    theta, columns, batches = start(WIDE), queries(WIDE, q), epochs(WIDE, 8, 5)[:15]
+
+    def work():
+        run = train(WIDE, theta, batches, optimizer, every=every, directory=tmp_path if on_disk else None)
+        attribute(run, columns, estimator=estimator)
+        return run
+
+    peak, run = peak_of(work)
+    sizes = RunSizes.of(run)
+    assert sizes == RunSizes(WIDE.p, 15, 8, run.optimizer.slots, every, on_disk, 8)
+    assert 1 / 1.2 < sweep_memory(sizes, q, estimator=estimator) / peak < 1.2
+    assert sweep_memory(sizes, q + 8, estimator=estimator) > 1.2 * peak
+    assert sweep_memory(replace(sizes, slots=sizes.slots + 2), q, estimator=estimator) > 1.2 * peak
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("estimator", "q"), [("first-order", 1), ("two-step", 1), ("frozen-push", 8)])
+def test_the_time_of_a_sweep_is_what_was_said(estimator, q):
+    """Processor time, so that what else the machine does disturbs little; 32 times the queries are not as cheap."""
+    run = digits_run(0, AdamW(1e-3), hidden=(100,))[0]
+    run = train(run.objective, run.state(0)[0], run.batches, run.optimizer, every=8)
+
+    def plain():
+        state = run.state(0)
+        for t, batch in enumerate(run.batches):
+            state = advance(run.objective, batch, run.optimizer, t, state)
+
+    def seconds(work):
+        begun = process_time()
+        work()
+        return process_time() - begun
+
+    measured = seconds(lambda: attribute(run, queries(run.objective, q), estimator=estimator)) / seconds(plain)
+    said = sweep_cost(run, queries(run.objective, q), estimator=estimator).training_runs
+    assert 0.5 < said / measured < 2
+    assert sweep_cost(run, queries(run.objective, 32 * q), estimator=estimator).training_runs > 2 * measured

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trak_theory.errors import UnsupportedError
 from trak_theory.torch_bridge.objective import TorchObjective
-from trak_theory.trajectory.run import mean_gradient, mean_weights
+from trak_theory.trajectory.states.training_step import mean_gradient, mean_weights
 
 Value = TypeVar("Value")
 PRECISION = 2e-3  # of a gradient in float32, where bfloat16 inside gives about 1e-2
@@ -36,7 +36,9 @@ def check_curvature(objective: TorchObjective, batch: Array) -> None:
     """
     theta = objective.theta()
     double = sum(value.numel() for value in objective.model.module.parameters()) < DOUBLE_BELOW
-    if double and theta.dtype != torch.float64:
+    if theta.device.type == "mps":  # has no float64
+        double = False
+    elif double and theta.dtype != torch.float64:
         try:
             _check_precision(objective, batch, theta)
         except RuntimeError:  # the module makes tensors of a dtype of its own

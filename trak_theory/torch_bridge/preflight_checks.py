@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy import ndarray as Array
 from torch import Tensor, nn
+from torch.backends import cudnn
 
 from trak_theory.errors import UnsupportedError
 from trak_theory.torch_bridge.curvature_checks import attempt, check_curvature, relative, rounding
@@ -22,8 +23,8 @@ from trak_theory.torch_bridge.refusals import check_module
 from trak_theory.trajectory.convention import Convention
 from trak_theory.trajectory.optimizer.recipes import SGD
 from trak_theory.trajectory.query import loss_query
-from trak_theory.trajectory.run import batch_weights
 from trak_theory.trajectory.selection.lookahead import segment
+from trak_theory.trajectory.states.training_step import batch_weights
 from trak_theory.trajectory.sweep.reverse import Settings, reverse_sweep
 
 SAMPLES = 4
@@ -34,11 +35,12 @@ def preflight(objective: TorchObjective) -> None:
 
     Compared are: the gradient with itself (randomness, buffers that forward changes), the sum of the gradients of
     single samples with the batch's (samples that interact, by name of the layer), both with the objective's, its
-    Hessian-vector product with differences of gradients; two steps are swept. Nothing of the module is changed.
+    Hessian-vector product with differences of gradients; two steps are swept. Nothing of the module is changed. TF32
+    is off meanwhile: its rounding would hide what is looked for.
     """
     check_module(objective.model.module)
     batch = _few(objective)
-    with _fresh_generators(objective):
+    with _fresh_generators(objective), _without_tf32():
         reference = _check_repeats(objective, batch)
         _check_samples_are_alone(objective, batch, reference)
         _check_objective(objective, batch, reference)
@@ -76,6 +78,19 @@ def _fresh_generators(objective: TorchObjective) -> Iterator[None]:
     device = next(iter(objective.model.parameters.values())).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
         yield
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Products of float32 numbers in float32; the settings are restored."""
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32 = before[1]
 
 
 def _check_repeats(objective: TorchObjective, batch: Array) -> tuple[Tensor, Tensor]:

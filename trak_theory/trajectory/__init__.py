@@ -3,6 +3,8 @@
 from trak_theory.trajectory.attributions import Attribution, attribute
 from trak_theory.trajectory.convention import Convention
 from trak_theory.trajectory.forward_mode import forward
+from trak_theory.trajectory.largest.remedy import Remedy, retrain_top
+from trak_theory.trajectory.largest.two_stages import TwoStages, attribute_samples, attribute_top
 from trak_theory.trajectory.levels import ErrorLevels, error_levels
 from trak_theory.trajectory.networks import MLP
 from trak_theory.trajectory.objective import GLMObjective, Objective
@@ -12,12 +14,12 @@ from trak_theory.trajectory.optimizer.recipes import SGD, Adam, AdamW, Optimizer
 from trak_theory.trajectory.optimizer.torch_settings import from_torch
 from trak_theory.trajectory.proxies import calibrate
 from trak_theory.trajectory.query import Query, loss_query
-from trak_theory.trajectory.remedy import Remedy, retrain_top
 from trak_theory.trajectory.run import Run, as_sgd, astype, held, train
 from trak_theory.trajectory.selection.gain import Gain, paired_gain
 from trak_theory.trajectory.selection.horizon import HorizonMap, Task, tune_horizon
 from trak_theory.trajectory.selection.lookahead import Lookahead, lookahead
 from trak_theory.trajectory.selection.select import Selection, select
+from trak_theory.trajectory.sweep.cost import RunSizes, SweepCost, sweep_cost, sweep_memory
 from trak_theory.trajectory.truth import Truth, retrain_without
 from trak_theory.trajectory.verdicts import Verdict, error_bound, verdict
 
@@ -40,13 +42,18 @@ __all__ = [
     "Query",
     "Remedy",
     "Run",
+    "RunSizes",
     "Selection",
+    "SweepCost",
     "Task",
     "Truth",
+    "TwoStages",
     "Verdict",
     "as_sgd",
     "astype",
     "attribute",
+    "attribute_samples",
+    "attribute_top",
     "calibrate",
     "error_bound",
     "error_levels",
@@ -59,6 +66,8 @@ __all__ = [
     "retrain_top",
     "retrain_without",
     "select",
+    "sweep_cost",
+    "sweep_memory",
     "train",
     "tune_horizon",
     "verdict",

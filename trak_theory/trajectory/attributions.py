@@ -120,7 +120,7 @@ def attribute(
 
     folder       keeps what the sweep has computed every ⌈√T⌉ steps; a call that was ended goes on there when it is made
                  again, to the same scores to the last bit. What is damaged is computed again; a folder of another sweep
-                 is refused. A run of `train` with `directory`, or one made again by the same code, is needed for that
+                 is refused. The run is needed again for that: `Run.load` one that was saved, or train it once more
     progress     called with the steps done and T after every step, as `lambda done, steps: bar.update()`
 
     Memory: ⌈√T⌉ + 1 checkpoints, the states replayed between two of them, a state for each query (AdamW: 3 vectors) and

@@ -16,7 +16,8 @@ from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention, Removal
 from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.query import as_numpy
-from trak_theory.trajectory.run import Run, batch_weights
+from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.states.training_step import batch_weights
 from trak_theory.trajectory.sweep.blocks import zeros
 from trak_theory.trajectory.sweep.push import Estimator, RecordedStep, StateChange, frozen_steps, push, recorded_step
 from trak_theory.trajectory.sweep.removals import Perturbed, Removals

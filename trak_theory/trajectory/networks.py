@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.special import erf
 
 from trak_theory.numerics.checks import positive_count, real_array
+from trak_theory.numerics.digests import digest_of_arrays, digest_of_bytes
 from trak_theory.trajectory.convention import one_of
 
 Layer = tuple[Array, Array]  # weights (…, out, in), bias (…, out)
@@ -111,6 +112,15 @@ class MLP:
     @property
     def p(self) -> int:
         return sum(out * (width + 1) for width, out in pairwise(self.widths))
+
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of the samples and of the architecture."""
+        activation = next(name for name, own in ACTIVATIONS.items() if own is self.activation)
+        layout = f"{self.widths} {activation}"
+        return {
+            "samples": digest_of_arrays([self.features, self.labels]),
+            "the architecture": digest_of_bytes(layout.encode()),
+        }
 
     def start(self, rng: Generator) -> Array:
         """Random θ (p,): weights N(0, 1/fan-in), biases 0."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from trak_theory.losses import Loss
+from trak_theory.numerics.digests import digest_of_arrays, digest_of_bytes
 from trak_theory.numerics.tensor import Tensor
 
 
@@ -83,6 +84,14 @@ class GLMObjective:
     @property
     def p(self) -> int:
         return self.features.shape[1]
+
+    def fingerprint(self) -> dict[str, str]:
+        """Digests of the samples and of the loss."""
+        loss = f"{type(self.of_output).__name__} {sorted(vars(self.of_output).items())}"
+        return {
+            "samples": digest_of_arrays([self.features, self.targets, self.weights]),
+            "the loss": digest_of_bytes(loss.encode()),
+        }
 
     def loss(self, theta: Array, batch: Array) -> Array:
         rows, targets, weights = self._rows(theta, batch)

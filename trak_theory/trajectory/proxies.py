@@ -64,6 +64,9 @@ def calibrate(proxies: Sequence[ArrayLike], errors: Sequence[ArrayLike], *, cove
 
 def most_influential(influence: Array) -> Array:
     """Samples from the largest to the smallest max_j |I_ij|/rms_j, over queries j."""
-    rms = np.sqrt(np.mean(influence**2, axis=0))
-    scaled = np.abs(influence) / np.where(rms > 0, rms, 1.0)
-    return np.argsort(-scaled.max(1), kind="stable")
+    return np.argsort(-scaled_size(influence, np.sqrt(np.mean(influence**2, axis=0))), kind="stable")
+
+
+def scaled_size(influence: Array, unit: Array) -> Array:
+    """max_j |I_ij|/u_j (n,) over queries j with units u (q,)."""
+    return (np.abs(influence) / np.where(unit > 0, unit, 1.0)).max(1)

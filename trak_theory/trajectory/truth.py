@@ -18,7 +18,8 @@ from trak_theory.trajectory.attributions import Attribution
 from trak_theory.trajectory.convention import Convention, Occurrences, Removal
 from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.query import as_numpy, as_query
-from trak_theory.trajectory.run import Run, batch_weights
+from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.states.training_step import batch_weights
 
 MODELS_AT_ONCE = 64
 STATE_BYTES = 2**26  # of one part of the state of all models trained at once

@@ -1,4 +1,4 @@
-"""Fidelity of the SGD formula on runs of Adam, beside each optimiser's own."""
+"""Fidelity of the SGD formula on runs of other optimisers, beside each optimiser's own."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from numpy.random import Generator
 
 from simulations.engine.study import Params, Rows, Study, grid
 from simulations.workloads.training_runs import setting
-from trak_theory.trajectory import SGD, Adam, AdamW, Optimizer, attribute, retrain_without
+from trak_theory.trajectory import SGD, Adam, AdamW, Lion, Muon, Optimizer, attribute, retrain_without
 from trak_theory.trajectory.sweep.push import Estimator
 
 N, SIZE, STEPS = 200, 20, 60
-# name → the optimiser at step size 1; a rate multiplies it. SGD needs larger rates for the same progress.
+MATRICES = ((16, 64), (16, 1), (10, 16), (10, 1))  # of the network, its biases as columns
+# name → the optimiser at step size 1; a rate multiplies it, larger or smaller for the same progress.
 OPTIMIZERS: dict[str, tuple[Optimizer, float]] = {
     "sgd": (SGD(1.0), 50.0),
     "sgd_momentum": (SGD(1.0, momentum=0.9), 5.0),
     "adam": (Adam(1.0), 1.0),
     "adamw": (AdamW(1.0, weight_decay=0.01), 1.0),
+    "muon": (Muon(1.0, shapes=MATRICES), 5.0),
+    "lion": (Lion(1.0), 0.3),
 }
 FORMULAS: tuple[Estimator, ...] = ("sgd", "first-order", "exact-push", "two-step", "frozen-push")
 
@@ -50,5 +53,5 @@ STUDY = Study(
     run=run,
     quick=grid(optimizer=OPTIMIZERS, rate=[1e-3, 3e-3, 1e-2], replicate=range(2)),
     full=grid(optimizer=OPTIMIZERS, rate=[1e-3, 3e-3, 1e-2, 3e-2], replicate=range(10)),
-    seconds=0.5,
+    seconds=0.9,
 )

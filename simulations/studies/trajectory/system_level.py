@@ -15,7 +15,7 @@ from simulations.workloads.training_runs import setting
 from trak_theory.numerics.agreement import agreement
 from trak_theory.trajectory import AdamW, Run, astype, attribute, retrain_without, train
 from trak_theory.trajectory.optimizer.steps import State
-from trak_theory.trajectory.run import advance
+from trak_theory.trajectory.states.training_step import advance
 from trak_theory.trajectory.sweep.push import Estimator
 
 N, SIZE, STEPS = 200, 20, 60

@@ -15,7 +15,7 @@ from torch import nn  # noqa: E402
 from trak_theory.errors import UnsupportedError  # noqa: E402
 from trak_theory.torch_bridge import TorchObjective, cross_entropy, record_training  # noqa: E402
 from trak_theory.trajectory import Muon, attribute, loss_query, retrain_without  # noqa: E402
-from trak_theory.trajectory.run import advance  # noqa: E402
+from trak_theory.trajectory.states.training_step import advance  # noqa: E402
 
 SETTINGS = {
     "default": {"lr": 0.01},

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from trak_theory.torch_bridge.module import read
 from trak_theory.torch_bridge.objective import TorchObjective
 from trak_theory.torch_bridge.recording.recorder import TrajectoryRecorder
-from trak_theory.trajectory.run import Run, mean_weights
+from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.states.training_step import mean_weights
 
 
 def record_training(

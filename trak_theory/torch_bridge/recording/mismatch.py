@@ -11,7 +11,7 @@ from numpy import ndarray as Array
 from torch import Tensor
 
 from trak_theory.torch_bridge.objective import TorchObjective
-from trak_theory.trajectory.run import mean_weights
+from trak_theory.trajectory.states.training_step import mean_weights
 
 FITTED = 2**28  # numbers in the per-sample gradients that a fit of their weights may hold
 CLOSE = 1e-3  # of 1, for a cosine, a scale or a weight

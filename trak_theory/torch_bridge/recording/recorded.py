@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,31 +10,11 @@ from torch import Tensor
 from trak_theory.errors import UnsupportedError
 from trak_theory.torch_bridge.module import FlatModule
 from trak_theory.trajectory.optimizer.recipes import Optimizer
-from trak_theory.trajectory.optimizer.steps import State, StepMap
+from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.optimizer.torch_settings import OPTIMIZERS, from_torch, not_covered
 
 KINDS = tuple(getattr(torch.optim, name) for name in OPTIMIZERS if hasattr(torch.optim, name))  # Muon: torch ≥ 2.9
 MATRICES = tuple(kind for kind in KINDS if kind.__name__ == "Muon")
-
-
-@dataclass(frozen=True)
-class RecordedOptimizer(Optimizer):
-    """One recipe per step, read off the parameter groups; `taken` steps had been made before the first."""
-
-    per_group: ClassVar[frozenset[str]] = frozenset()
-
-    recipes: Sequence[Optimizer]
-    taken: int = 0
-
-    @property
-    def slots(self) -> int:
-        return self.recipes[0].slots
-
-    def at(self, t: int, theta: Tensor) -> StepMap:
-        return self.recipes[t].at(t + self.taken, theta)
-
-    def plain(self) -> Optimizer:
-        return replace(self, recipes=[recipe.plain() for recipe in self.recipes])
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, model: FlatModule) -> None:

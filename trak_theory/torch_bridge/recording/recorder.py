@@ -21,8 +21,11 @@ from trak_theory.torch_bridge.recording import recorded
 from trak_theory.torch_bridge.recording.mismatch import Observed, explain
 from trak_theory.torch_bridge.refusals import check_autocast, check_module
 from trak_theory.trajectory.optimizer.recipes import Optimizer
+from trak_theory.trajectory.optimizer.recorded import RecordedOptimizer
 from trak_theory.trajectory.optimizer.steps import State, clip
-from trak_theory.trajectory.run import Checkpoints, Run, batch_weights, check_batches, mean_gradient
+from trak_theory.trajectory.run import Run, check_batches
+from trak_theory.trajectory.states.checkpoints import Checkpoints
+from trak_theory.trajectory.states.training_step import batch_weights, mean_gradient
 
 
 class TrajectoryRecorder:
@@ -76,7 +79,7 @@ class TrajectoryRecorder:
         self._is_checked = True  # the step that comes
         self._before: State = ()
         self._raw: dict[str, Tensor] = {}  # norms of each parameter's gradient when the last backward pass ended
-        self._made = recorded.RecordedOptimizer(self._recipes, recorded.steps_taken(optimizer, model))
+        self._made = RecordedOptimizer(self._recipes, recorded.steps_taken(optimizer, model))
         self._states = Checkpoints(objective, self._batches, self._made, positive_count("every", every), directory)
         self._hooks = [
             optimizer.register_step_pre_hook(self._before_step),

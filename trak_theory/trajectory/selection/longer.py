@@ -12,8 +12,9 @@ from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.objective import Objective
 from trak_theory.trajectory.optimizer.recipes import Optimizer
 from trak_theory.trajectory.query import as_numpy
-from trak_theory.trajectory.run import advance, check_batches, check_start
+from trak_theory.trajectory.run import check_batches, check_start
 from trak_theory.trajectory.selection.select import check_validation, kept_sizes
+from trak_theory.trajectory.states.training_step import advance
 
 
 def train_longer(

@@ -14,7 +14,8 @@ from trak_theory.trajectory.objective import Objective
 from trak_theory.trajectory.optimizer.recipes import Optimizer
 from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.query import Query
-from trak_theory.trajectory.run import Run, check_batches, mean_gradient, take_step
+from trak_theory.trajectory.run import Run, check_batches
+from trak_theory.trajectory.states.training_step import mean_gradient, take_step
 from trak_theory.trajectory.sweep.contribution import Contribution
 from trak_theory.trajectory.sweep.push import Estimator
 from trak_theory.trajectory.sweep.reverse import Curvature, Settings, sweep_from

@@ -17,9 +17,10 @@ from trak_theory.trajectory.objective import Objective
 from trak_theory.trajectory.optimizer.recipes import Optimizer
 from trak_theory.trajectory.optimizer.steps import State
 from trak_theory.trajectory.query import Query, as_numpy, loss_query
-from trak_theory.trajectory.run import Run, advance, check_batches, check_start, train
+from trak_theory.trajectory.run import Run, check_batches, check_start, train
 from trak_theory.trajectory.selection.filtering import WrongShare, filtered
 from trak_theory.trajectory.selection.lookahead import in_order, lookahead, refuse_twice
+from trak_theory.trajectory.states.training_step import advance
 from trak_theory.trajectory.sweep.push import Estimator
 from trak_theory.trajectory.sweep.reverse import Settings, reverse_sweep
 

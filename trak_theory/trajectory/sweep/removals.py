@@ -13,7 +13,8 @@ from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention
 from trak_theory.trajectory.optimizer.kernels import plus
 from trak_theory.trajectory.query import as_numpy
-from trak_theory.trajectory.run import Run, batch_weights
+from trak_theory.trajectory.run import Run
+from trak_theory.trajectory.states.training_step import batch_weights
 from trak_theory.trajectory.sweep.adjoint import Adjoint
 from trak_theory.trajectory.sweep.push import Estimator, RecordedStep, Workspace, push
 from trak_theory.trajectory.sweep.sample_rows import SampleRows
@@ -33,26 +34,38 @@ class Removals:
 
     @property
     def places(self) -> Array:
-        """Of each sample, one place in the batch."""
-        return np.unique(self.run.batches[self.t], return_index=True)[1]
+        """Of each sample of `of_batch`, one place in the batch."""
+        samples, places = np.unique(self.run.batches[self.t], return_index=True)
+        return places[np.isin(samples, self.samples)]
 
     @classmethod
-    def of_batch(cls, run: Run, t: int, here: RecordedStep, convention: Convention, at_once: int) -> Removals:
+    def of_batch(
+        cls,
+        run: Run,
+        t: int,
+        here: RecordedStep,
+        convention: Convention,
+        at_once: int,
+        candidates: Array | None = None,
+    ) -> Removals:
+        """Of every sample of the batch, or of those that are candidates."""
         batch = run.batches[t]
         samples, where = np.unique(batch, return_inverse=True)
         weights = np.bincount(where, batch_weights(run.objective, batch))
         convention.refuse_empty(t, batch, weights.sum() - weights.max(), f"sample {samples[weights.argmax()]}")
-        return cls(run, t, here, convention, samples, weights, at_once)
+        asked = np.ones(len(samples), bool) if candidates is None else np.isin(samples, candidates)
+        return cls(run, t, here, convention, samples[asked], weights[asked], at_once)
 
     def linear(self, slope: Tensor, inner: Tensor | None = None) -> Array:
         """−⟨ḡ, ξ_i⟩ (b, k) for ḡ (k, p); inner: ⟨ḡ, ∇ℓ_i⟩ (k, B) of the whole batch, where known."""
         if inner is not None:
             return -as_numpy(self.perturbation(slice(None), slope @ self.here.gradient, inner.T[self.places]))
-        return np.concatenate([self._linear(part, slope) for part in self._parts])
+        return _together([self._linear(part, slope) for part in self._parts], len(slope))
 
     def exact(self, estimator: Estimator, adjoint: Adjoint, rows: slice, frozen: int) -> Array:
         """−⟨x̄_{t+1}, δx_{t+1}⟩ − …, (b, rows), for the adjoint's first `frozen` frozen steps."""
-        return np.concatenate([self._exact(part, estimator, adjoint, rows, frozen) for part in self._parts])
+        parts = [self._exact(part, estimator, adjoint, rows, frozen) for part in self._parts]
+        return _together(parts, rows.stop - rows.start)
 
     def perturbation(self, part: slice, gradient: Tensor, samples: Tensor) -> Tensor:
         """ξ_i of a part of the samples, from g and their ∇ℓ_i, or any linear function of both."""
@@ -62,7 +75,7 @@ class Removals:
     @property
     def share(self) -> float | None:
         """a/A where ξ_i = −a ∇ℓ_i/A with the same a for all samples, else None."""
-        same = self.convention.removal == "keep" and np.ptp(self.weights) == 0
+        same = self.convention.removal == "keep" and len(set(self.weights)) == 1
         return float(self.weights[0]) / self._total if same else None
 
     @cached_property
@@ -109,3 +122,8 @@ class Perturbed:
     def pushed(self, block: slice) -> Tensor:
         gradient, share = self.removals.here.gradient[block], self.removals.share
         return gradient + self(block) if share is None else plus(gradient, self.gradients[block], -share)
+
+
+def _together(parts: list[Array], columns: int) -> Array:
+    """Rows one below another; none where no sample is asked for."""
+    return np.concatenate([np.zeros((0, columns)), *parts])

@@ -6,7 +6,6 @@ import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from math import isqrt
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from array_api_compat import array_namespace, device, to_device
 from numpy import ndarray as Array
 
 from trak_theory.errors import UnsupportedError
+from trak_theory.numerics.digests import SIZE, digest_of_bytes
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.run import Run
 from trak_theory.trajectory.sweep.contribution import Contribution
 
-SIZE = 16  # bytes of a digest
 KEPT = 2  # adjoints: the last one, and the one before should it be damaged
 Arrays = dict[str, Array]
 
@@ -40,17 +39,19 @@ class SweepFolder:
     A file starts with a digest of its content and appears under its name only when it is whole. One that is missing or
     damaged is passed over: the sweep goes on from the checkpoint before, or from the end of the run, and computes the
     rest again. A folder of another sweep is refused, by a digest of what this one computes. A checkpoint is made every
-    ⌈√T⌉ steps; it takes a state for each query.
+    ⌈√T⌉ steps; it takes a state for each query, on disk and, while it is written, in memory.
     """
 
     def __init__(self, folder: Path | str, run: Run, *, settings: object, query: Tensor) -> None:
         """settings: all that the result depends on beside the run and the query's gradient (q, p) at θ_T."""
         parts = [str(settings), str(sorted((run.fingerprint or {}).items()))]
-        parts += [_digest(_on_host(part).tobytes()) for part in (run.state(0)[0], run.final, query, *run.batches)]
+        parts += [
+            digest_of_bytes(_on_host(part).tobytes()) for part in (run.state(0)[0], run.final, query, *run.batches)
+        ]
         self.folder, self.every = Path(folder), isqrt(run.steps - 1) + 1
         self._begin, self._new = run.steps, list[Contribution]()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._claim(_digest("\n".join(parts).encode()))
+        self._claim(digest_of_bytes("\n".join(parts).encode()))
 
     def add(self, contribution: Contribution) -> None:
         self._new.append(contribution)
@@ -99,8 +100,8 @@ class SweepFolder:
         np.savez(content, **arrays)  # type: ignore[arg-type]  # the stub takes them for allow_pickle
         part = self.folder / f"{name}.part"
         with part.open("wb") as file:
-            file.write(_digest(content.getvalue()).encode())
-            file.write(content.getvalue())
+            file.write(digest_of_bytes(content.getbuffer()).encode())
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.folder / name)
@@ -110,7 +111,7 @@ class SweepFolder:
         path = self.folder / name
         content = path.read_bytes() if path.exists() else b""
         digest, rest = content[: 2 * SIZE], content[2 * SIZE :]
-        if not rest or _digest(rest).encode() != digest:
+        if not rest or digest_of_bytes(rest).encode() != digest:
             return None
         with np.load(io.BytesIO(rest), allow_pickle=False) as arrays:
             return dict(arrays)
@@ -120,10 +121,6 @@ def _contributions(added: Arrays) -> list[Contribution]:
     """Of one file, the last step first."""
     steps = sorted((int(name.removeprefix("samples-")) for name in added if name.startswith("samples-")), reverse=True)
     return [Contribution(t, added[f"samples-{t}"], added[f"influence-{t}"]) for t in steps]
-
-
-def _digest(content: bytes) -> str:
-    return blake2b(content, digest_size=SIZE).hexdigest()
 
 
 def _on_host(part: Tensor) -> Array:

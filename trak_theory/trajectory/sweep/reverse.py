@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+from numpy import ndarray as Array
 
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.convention import Convention, one_of
@@ -67,19 +68,26 @@ class Settings:
 
 
 def reverse_sweep(
-    run: Run, query: Query, settings: Settings, convention: Convention, *, folder: Path | str | None = None
+    run: Run,
+    query: Query,
+    settings: Settings,
+    convention: Convention,
+    *,
+    candidates: Array | None = None,
+    folder: Path | str | None = None,
 ) -> Iterator[Contribution]:
     """Contributions of the steps T−1 … 0, each read off θ_{t+1+K}, or θ_T where the run ends before.
 
+    candidates: the samples to remove, None: all.
     folder: where the sweep keeps what it has computed, and goes on from where it was ended.
     """
     reach = run.steps if settings.horizon is None else settings.horizon
     readouts = {t: [min(run.steps, t + 1 + reach)] for t in range(run.steps)}
     if folder is None:
-        return sweep_from(run, query, settings, convention, readouts)
-    told = (settings, convention, _at_once(run.final), SMALL)
+        return sweep_from(run, query, settings, convention, readouts, candidates)
+    told = (settings, convention, _at_once(run.final), SMALL, None if candidates is None else candidates.tolist())
     kept = SweepFolder(folder, run, settings=told, query=query.slope(run.final))
-    return sweep_from(run, query, settings, convention, readouts, kept)
+    return sweep_from(run, query, settings, convention, readouts, candidates, kept)
 
 
 def sweep_from(
@@ -88,16 +96,18 @@ def sweep_from(
     settings: Settings,
     convention: Convention,
     readouts: Mapping[int, Sequence[int]],
+    candidates: Array | None = None,
     kept: SweepFolder | None = None,
 ) -> Iterator[Contribution]:
     """Contributions −⟨x̄_{t+1}, δx_{t+1}⟩ of the steps t of `readouts`, last step first; x̄ is the adjoint of the run.
 
+    candidates: the samples to remove, None: all.
     readouts: t → the points r > t in ascending order at which step t is read off; influence (b, len(readouts[t]) · q).
     x̄_r = (∂f/∂θ, 0, …);  (x̄_t, ḡ_t) = F_tᵀ x̄_{t+1};  θ̄_t += γ H_t ḡ_t. Every read-out point θ_r has an adjoint of
     its own; those in use at one time are propagated as one block, in place.
 
     Memory, in vectors of p numbers: a state (AdamW: 3) and one for each frozen step of the estimator (two-step: 1), for
-    each query and read-out point in use; the gradients of these frozen steps; CHUNK for all else.
+    each query and read-out point in use; the gradients of these frozen steps; CHUNK for all else. See `sweep_memory`.
     """
     run = settings.view(run)
     linear = settings.estimator in LINEAR
@@ -113,7 +123,9 @@ def sweep_from(
         if t + 1 in earliest:
             adjoint.read_out(t + 1, query.slope(run.state(t + 1)[0]))
         if t in readouts:
-            reading = _Reading(Removals.of_batch(run, t, here, convention, samples_at_once), adjoint, readouts[t])
+            reading = _Reading(
+                Removals.of_batch(run, t, here, convention, samples_at_once, candidates), adjoint, readouts[t]
+            )
             if not linear:
                 reading.push(settings.estimator)
         live = [r for r in adjoint.points if earliest[r] < t]
@@ -132,6 +144,7 @@ def sweep_from(
             kept.add(contribution)
             if kept.is_due(t):
                 kept.keep(t, adjoint.points, [*adjoint.thetas, *adjoint.slots])
+        del derivatives, reading  # their graph and gradients, before the next segment is replayed
 
 
 def _recorded(run: Run, t: int, settings: Settings) -> tuple[RecordedStep, StepDerivatives]:
@@ -141,8 +154,16 @@ def _recorded(run: Run, t: int, settings: Settings) -> tuple[RecordedStep, StepD
 
 
 def _at_once(theta: Tensor) -> tuple[int, int]:
-    """Samples: their gradients fill half of CHUNK, with g and temporaries; queries: ḡ and H ḡ fill the other."""
-    vectors = CHUNK // (theta.shape[0] * theta.dtype.itemsize)
+    """`pieces_of` for θ (p,)."""
+    return pieces_of(theta.shape[0] * theta.dtype.itemsize)
+
+
+def pieces_of(vector: int) -> tuple[int, int]:
+    """Samples: their gradients fill half of CHUNK, with g and temporaries; queries: ḡ and H ḡ fill the other.
+
+    vector: the bytes of one vector of p.
+    """
+    vectors = CHUNK // vector
     return max(1, vectors // 2 - 2), max(1, vectors // 4)
 
 
