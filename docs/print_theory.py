@@ -15,7 +15,7 @@ body { font: 10.5pt/1.4 serif; max-width: none; }
 div.sphinxsidebar, div.related, div.footer, a.headerlink { display: none; }
 div.bodywrapper, div.body, div.document { margin: 0; padding: 0; max-width: none; }
 .kept:has(> h2) { break-before: page; }
-.rubric, p:has(+ div.math), p:has(+ ul), p:has(+ figure), figure:has(+ p) { break-after: avoid; }
+.rubric, p:has(+ div.math), .kept:has(+ div.math), p:has(+ ul), p:has(+ figure), figure:has(+ p) { break-after: avoid; }
 img { max-width: 100%; } figure, .proof, .kept, div.math, tr { break-inside: avoid; }
 figure { margin: 1em 0; } figcaption { font-size: 9pt; }
 p, li { orphans: 3; widows: 3; }

@@ -2,4 +2,12 @@
 document.addEventListener("DOMContentLoaded", () => {
     for (const box of document.querySelectorAll("pre, .table-wrapper, div.math, .sig"))
         if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    // A figure opens at its full size, for a phone.
+    for (const image of document.querySelectorAll("article img")) {
+        if (image.closest("a")) continue;
+        const link = document.createElement("a");
+        link.href = image.src;
+        image.before(link);
+        link.append(image);
+    }
 });
