@@ -51,7 +51,7 @@ def latex(expression: sp.Basic) -> str:
     return _Printer({"order": "none"}).doprint(expression)
 
 
-class _Printer(LatexPrinter):  # type: ignore[misc]
+class _Printer(LatexPrinter):
     def _print_Add(self, expr: sp.Add, order: str | None = None) -> str:
         terms = sorted(expr.args, key=lambda term: term.could_extract_minus_sign())
         return super()._print_Add(sp.Add(*terms, evaluate=False), order=order)
