@@ -60,7 +60,8 @@ docs: $(READY) $(DRAWN)
 
 theory: $(READY) $(DRAWN)
 	$(BIN)/python -m sphinx -q -b singlehtml -t theory -d build/doctrees-theory docs build/theory
-	$(BIN)/python docs/print_theory.py build/theory/theory/index.html build/theory.pdf
+	mv build/theory/theory/index.html build/theory/index.html  # its links start from here
+	$(BIN)/python docs/print_theory.py build/theory/index.html build/theory.pdf
 
 $(DRAWN): simulations/evidence/quick.parquet $(wildcard paper_figures/*.py paper_figures/*/*.py) | $(READY)
 	$(BIN)/python -m simulations unpack --out $(SHIPPED)

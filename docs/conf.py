@@ -27,6 +27,7 @@ extensions = [
     "docstrings",
     "public_names",
     "derivations",
+    "evidence",
     "gallery",
     "help_texts",
 ]

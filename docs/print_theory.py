@@ -14,13 +14,30 @@ STYLE = """
 body { font: 10.5pt/1.4 serif; max-width: none; }
 div.sphinxsidebar, div.related, div.footer, a.headerlink { display: none; }
 div.bodywrapper, div.body, div.document { margin: 0; padding: 0; max-width: none; }
-h1 { break-before: page; } h1:first-of-type { break-before: auto; }
-img { max-width: 100%; } figure, .proof { break-inside: avoid; }
+.kept:has(> h2) { break-before: page; }
+.rubric, p:has(+ div.math), .kept:has(+ div.math), p:has(+ ul), p:has(+ figure), figure:has(+ p) { break-after: avoid; }
+img { max-width: 100%; } figure, .proof, .kept, div.math, tr { break-inside: avoid; }
+figure { margin: 1em 0; } figcaption { font-size: 9pt; }
+p, li { orphans: 3; widows: 3; }
+a { color: inherit; text-decoration-color: #999; }
 table { border-collapse: collapse; font-size: 9pt; }
 td, th { border-bottom: .5pt solid #aaa; padding: 2pt 4pt; text-align: left; }
 .proof { border-left: 2pt solid #888; padding-left: 8pt; }
 code { font-size: 9pt; overflow-wrap: anywhere; }
 """
+# `break-after: avoid` of a heading does not hold in Chromium: a box around it and what follows does.
+KEEP = """() => [...document.querySelectorAll('h2, h3, h4, p:has(> strong:only-child)')].reverse().forEach(heading => {
+    if (heading.tagName === 'P' && heading.textContent !== heading.firstChild.textContent) return;
+    let next = heading.nextElementSibling;
+    while (next?.tagName === 'SECTION') next = next.firstElementChild;
+    const box = document.createElement('div');
+    box.className = 'kept';
+    if (next) { next.before(box); box.append(heading, next); }
+})"""
+FOOT = (
+    '<div style="font: 8pt serif; width: 100%; margin: 0 18mm; display: flex; justify-content: space-between">'
+    '<span class="title"></span><span class="pageNumber"></span></div>'
+)
 
 
 def main(page: Path, out: Path) -> None:
@@ -30,10 +47,17 @@ def main(page: Path, out: Path) -> None:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         sheet = browser.new_page()
-        sheet.goto(page.resolve().as_uri())
-        sheet.wait_for_function(READY, timeout=300_000)
+        missing: list[str] = []
+        sheet.on("requestfailed", lambda request: missing.append(request.url))
+        sheet.goto(page.resolve().as_uri(), wait_until="load")
+        if missing:
+            raise SystemExit(f"error: {page} needs {len(missing)} files that are not there, {missing[0]} among them")
+        sheet.wait_for_function(READY, timeout=120_000)
         sheet.add_style_tag(content=STYLE)
-        sheet.pdf(path=str(out), format="A4", margin=dict.fromkeys(("top", "bottom", "left", "right"), "18mm"))
+        sheet.evaluate(KEEP)
+        margin = dict.fromkeys(("top", "bottom", "left", "right"), "18mm")
+        foot = {"display_header_footer": True, "header_template": "<span></span>", "footer_template": FOOT}
+        sheet.pdf(path=str(out), format="A4", margin=margin, **foot)
         browser.close()
 
 

@@ -30,6 +30,19 @@ LAWS = {
     "leverage": ["loss", "spread"],
 }
 
+LAWS_IN_WORDS = {
+    "rank_grid": "48 settings",
+    "rank_law": "k, J and ridge",
+    "spectrum": "five covariances",
+    "leverage": "unequal leverages",
+}
+DATA_SETS = {
+    "breast_cancer": "breast cancer",
+    "digits_3_vs_8": "digits 3 vs 8",
+    "gaussian": "Gaussian",
+    "randhie": "RAND HIE",
+}
+
 
 def draw(results: Path) -> Drawing:
     figure = Figure(figsize=(PAGE, 3.9), layout="constrained")
@@ -57,7 +70,13 @@ def _ladder(axis: Axes, results: Path) -> pd.DataFrame:
     rows = rows[rows["against"] == "exact"]
     table = rows.groupby(["data", "rung"])["kendall"].mean().unstack()[list(RUNGS)]
     for place, (data, values) in enumerate(table.iterrows()):
-        axis.plot(values, range(len(RUNGS)), color=COLOURS[place], marker=MARKERS[place], label=str(data))
+        axis.plot(
+            values,
+            range(len(RUNGS)),
+            color=COLOURS[place],
+            marker=MARKERS[place],
+            label=DATA_SETS.get(str(data), str(data)),
+        )
     axis.set_yticks(range(len(RUNGS)), RUNGS)
     axis.invert_yaxis()
     axis.set_xlabel("Kendall's τ with exact leave-one-out")
@@ -83,7 +102,7 @@ def _predicted(axis: Axes, results: Path) -> pd.DataFrame:
             color=COLOURS[place],
             linestyle="none",
             markersize=2.5,
-            label=name,
+            label=LAWS_IN_WORDS[name],
         )
         pieces.append(data.reset_index().assign(study=name))
     axis.set_xlabel("predicted, nothing fitted")

@@ -7,9 +7,15 @@ from itertools import groupby
 
 from sphinx.application import Sphinx
 
-COLUMN = re.compile(r"(\S(?:.*?\S)?) {2,}(\S.*)")
+COLUMN = re.compile(r"(\S(?:.*?[^\s,.;:])?) {2,}(\S.*)")
 SPECIAL = re.compile(r"([\\*|]|(?<=\w)_(?!\w))")
 ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
+PRIVATE = re.compile(r"~numpy\._[\w.]*\.(?=_)")
+ARRAY_LIKE = (
+    "_Buffer | _SupportsArray[~numpy.dtype[~typing.Any]] | _NestedSequence[_SupportsArray[~numpy.dtype[~typing.Any]]]"
+    " | complex | bytes | str | _NestedSequence[complex | bytes | str]"
+)
+OBJECT = re.compile(r"<(?:built-in )?(?:function |method )?(\w+)(?: at 0x\w+)?>")  # a default that is no literal
 CODE = re.compile(r"``?([^`]+)``?")
 
 
@@ -50,6 +56,8 @@ def _columns(block: list[str]) -> list[str]:
         column = COLUMN.fullmatch(line)
         if column and not line.startswith(" "):
             found += [f"``{column[1].replace('`', '')}``", f"    {_prose(column[2])}"]
+        elif COLUMN.fullmatch(line.strip()):  # a column of the values that a name can have
+            found += ["", f"    {_prose(line.strip())}"]
         else:
             found.append(f"    {_prose(line.strip())}")
     return found
@@ -57,7 +65,13 @@ def _columns(block: list[str]) -> list[str]:
 
 def _prose(line: str) -> str:
     parts = CODE.split(line)
-    return "".join(f"``{part}``" if odd % 2 else SPECIAL.sub(r"\\\1", part) for odd, part in enumerate(parts))
+    return "".join(rf"\ ``{part}``\ " if odd % 2 else SPECIAL.sub(r"\\\1", part) for odd, part in enumerate(parts))
+
+
+def _readable(signature: str) -> str:
+    """Aliases by their names, and defaults that Python can read: with any other, Sphinx prints full paths."""
+    named = PRIVATE.sub("", ALIAS.sub(r"\1", signature)).replace(ARRAY_LIKE, "ArrayLike")
+    return OBJECT.sub(r"\1", named.replace("<factory>", "..."))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -67,7 +81,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     def name_aliases(
         app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returned: str | None
     ) -> tuple[str | None, str | None]:
-        return signature and ALIAS.sub(r"\1", signature), returned and ALIAS.sub(r"\1", returned)
+        return signature and _readable(signature), returned and _readable(returned)
 
     app.connect("autodoc-process-docstring", rewrite)
     app.connect("autodoc-process-signature", name_aliases)

@@ -48,7 +48,7 @@ def figure(name: str) -> str:
         [
             f":::{{figure}} /_figures/{name}.png",
             f":alt: {_plain(summary)}",
-            ":width: 100%",
+            f":width: {_pixels(drawn() / f'{name}.png') * 2 // 5}px",
             caption,
             ":::",
             "",
@@ -57,6 +57,12 @@ def figure(name: str) -> str:
             else f"`python -m paper_figures {name}` draws it.",
         ]
     )
+
+
+def _pixels(picture: Path) -> int:
+    """Width of a PNG, from its header: a narrow figure stays narrow."""
+    with picture.open("rb") as file:
+        return int.from_bytes(file.read(24)[16:20], "big")
 
 
 def _plain(text: str) -> str:

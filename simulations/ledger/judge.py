@@ -147,7 +147,7 @@ def count(ledger: Ledger) -> str:
     verdicts = [entry.verdict for entry in ledger.judged]
     return (
         f"{verdicts.count('holds')} of {len(verdicts)} claims hold, {verdicts.count('FAILS')} fail, "
-        f"{verdicts.count('unclear')} are unclear, {verdicts.count('mixed')} hold in some settings and fail in others."
+        f"{verdicts.count('unclear')} are unclear; mixed over settings: {verdicts.count('mixed')}."
     )
 
 

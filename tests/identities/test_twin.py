@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.networks.random_networks import random_block
 from support.problems import LOSS_NAMES, random_glm, seeds
 
-from trak_theory import GLM, Linearization
+from trak_theory import GLM, Linearization, group_newton
 from trak_theory.retraining import block_twin, membership, twin
 from trak_theory.retraining.ridge_rule import TrainingRecipe, adam_scales
 
@@ -99,6 +99,20 @@ def test_group_newton_is_one_newton_step(seed, n, p, ridge):
         expected.append(-lin.queries @ np.linalg.solve(hessian, gradient))
     found = twin(lin, ridge).group_newton(subsets)
     np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())
+
+
+def test_a_share_of_the_data_has_a_share_of_the_ridge():
+    """Exact for the squared loss at αλ; removing the others at the whole ridge λ is another problem."""
+    glm = random_glm(4, n=30, p=6, loss="squared", ridge=5.0)
+    queries = np.random.default_rng(4).standard_normal((3, 6))
+    fit, model = twin_of(glm, queries, 5.0)
+    kept, removed = np.arange(15), np.arange(15, 30)
+    rows, residual = glm.features, fit.residual
+    hessian = rows[kept].T @ rows[kept] + 2.5 * np.eye(6)
+    step = -queries @ np.linalg.solve(hessian, rows[kept].T @ residual[kept] - 0.5 * rows.T @ residual)
+    np.testing.assert_allclose(model.refit([kept])[0], step, atol=1e-9)
+    whole = -group_newton(fit.linearize(queries), [removed])[0]
+    assert np.abs(whole - step).max() > 0.05 * np.abs(step).max()
 
 
 def margin(rng, n, p):

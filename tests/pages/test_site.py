@@ -174,6 +174,17 @@ def test_it_builds_without_a_warning_and_every_link_leads_somewhere(site):
     assert broken == []
 
 
+@pytest.mark.slow
+@BUILDS
+def test_every_study_of_the_claims_leads_to_its_data_and_every_row_to_its_study(site):
+    page = (site / "evidence.html").read_text()
+    studies = set(re.findall(r"^### (\w+)$", (ROOT / "CLAIMS.md").read_text(), re.MULTILINE))
+    drawn = studies & set(figure_modules())
+    assert len(drawn) > 35
+    assert {name for name in drawn if f"gallery.html#figure-{name.replace('_', '-')}" not in page} == set()
+    assert page.count('href="#claims-') > 70
+
+
 @pytest.fixture(scope="module")
 def visited(site, tmp_path_factory):
     """Page → what is wrong with it."""

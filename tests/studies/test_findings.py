@@ -204,7 +204,7 @@ def test_the_table_shows_first_what_does_not_hold_and_why():
         Judged(fails, "a |b|", Measured(0.5, 0.4, 0.6, "9 runs"), "FAILS"),
     ]
     table = findings_table(Ledger(entries, ["rank_law"], {"plan": "1 of 1 cells are stale (other source)"}))
-    assert table.startswith("1 of 2 claims hold, 1 fail, 0 are unclear, 0 hold in some settings and fail in others.")
+    assert table.startswith("1 of 2 claims hold, 1 fail, 0 are unclear; mixed over settings: 0.")
     first, second = table.split("### ladder")
     assert "| ladder | a \\|b\\| | ours | ≥ 1 | 0.5 | 0.4 to 0.6 | 9 runs | FAILS |" in first
     assert "*ladder, a |b|*: why" in first

@@ -1,10 +1,17 @@
-"""AdamW: printed update, D, S and second-order write-in against complex steps and against the optimiser."""
+"""AdamW: printed update, D, S and second-order change against complex steps and against the optimiser."""
 
 import numpy as np
 import pytest
 import sympy as sp
 
-from trak_theory.symbolic.adamw import jacobian, scaling, tangent, update, write_in, write_in_closed_form
+from trak_theory.symbolic.adamw import (
+    jacobian,
+    scaling,
+    second_order_change,
+    second_order_change_closed_form,
+    tangent,
+    update,
+)
 from trak_theory.symbolic.notation import (
     LETTERS,
     beta1,
@@ -79,19 +86,19 @@ def test_identity_in_place_of_D_is_seen(point):
     np.testing.assert_allclose(right / wrong, values(scaling()["D"], point), rtol=1e-12)
 
 
-def test_second_order_write_in():
+def test_second_order_change():
     rng = np.random.default_rng(1)
-    for key, term in write_in().items():
-        assert verify(term, write_in_closed_form()[key], rng=rng), key
+    for key, term in second_order_change().items():
+        assert verify(term, second_order_change_closed_form()[key], rng=rng), key
         if key != "m":
-            assert not verify(term, 2 * write_in_closed_form()[key], rng=rng), key
+            assert not verify(term, 2 * second_order_change_closed_form()[key], rng=rng), key
 
 
-def test_write_in_leaves_a_third_order_error(point):
+def test_second_order_change_leaves_a_third_order_error(point):
     """x′(g + sξ) − x′(g) − first order − second order = O(s³)."""
     state = point[theta], point[m], point[v_t]
     first = values(tangent()["theta", "g"], point) * point[xi]
-    second = values(write_in_closed_form()["theta"], point)
+    second = values(second_order_change_closed_form()["theta"], point)
     sizes = np.array([4e-3, 2e-3, 1e-3])
     base = step(state, point[g])["theta"]
     errors = [

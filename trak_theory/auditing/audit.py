@@ -47,7 +47,7 @@ def audit(
                        projection left of them, (n, k) and (q, k), or each of J, (J, n, k) and (J, q, k), scaled as by
                        E PPᵀ = I
     residual           ∂ℓ/∂f (n,); TRAK's 1 − p is its size
-    k, ensemble, ridge the setting that the scores were computed with; `ridge` is the package's own parameter. k of
+    k, ensemble, ridge   the setting that the scores were computed with; `ridge` is the package's own parameter. k of
                        projected features is their width
     package            none (ridge = μ, sum convention), traker (lambda_reg, μ = ridge·p/k) or dattri
                        (regularization, μ = ridge·p), or a Package; it also fixes what k and ridge default to

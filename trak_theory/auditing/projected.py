@@ -125,7 +125,7 @@ def examine(
     remarks = list(data.notes)
     recommendation: Row = {}
     if recipe is None:
-        remarks.append("Without a recipe or training ridge, and p, no ridge can be recommended.")
+        remarks.append("A ridge is recommended where the training recipe (or training ridge) and p are both known.")
     else:
         recommendation = _rule(stored, data, recipe, fraction, unit)
     advice = _advice(stored, recommendation, package)

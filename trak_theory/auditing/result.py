@@ -28,7 +28,7 @@ class Audit:
     verdict            the one answer: trust the order, or not, and what to do; `advice` is its one recommended value
     setting            sizes, package, its parameter, k, J, μ, projected (or not), aim
     implicit_ridge γ   what the projection amounts to; None where there is no kernel (k > rank, μ = 0)
-    effective_dimension df(γ), residual_degrees_of_freedom = k − df₂
+    effective_dimension, residual_degrees_of_freedom   df(γ) and k − df₂
     scores             as given; None if none were
     mean, sd           of every score over projections, times `scale`: in the unit of the given scores, if any. For
                        projected features `mean` is the scores of the given projections themselves

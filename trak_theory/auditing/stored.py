@@ -124,7 +124,8 @@ def _foreign(store: Store, options: Options) -> Audit:
     found = audit(features, queries, _residual(store), curvature=curvature, scores=store.scores, **whole)
     if scale is None:
         how = store.missing["parameters"]
-        notes.append(f"p is not stored: γ and μ are in the scale of the stored rows; {how} for a ridge.")
+        scale_of = "γ and μ are in the scale of the stored rows"
+        notes.append(f"p is not stored: {scale_of}, and no ridge is recommended ({how})")
     return replace(found, remarks=(*found.remarks, *notes))
 
 

@@ -72,7 +72,7 @@ def _trust(kept: float | None, top: int, advice: Advice) -> str:
 
 def _recompute(advice: Advice, now: float) -> str:
     if advice.value is None:
-        return " Give the training recipe, and p where the store does not hold it, for the ridge to recompute with."
+        return " Give the training recipe and p (--parameters) for a ridge to recompute with."
     if advice.gain <= NOTABLE:
         return " No ridge at this k does clearly better: use a larger k, or average more projections."
     before = "" if advice.present is None else f"{_short(advice.present)} → "

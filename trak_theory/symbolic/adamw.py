@@ -68,13 +68,13 @@ def tangent() -> dict[tuple[str, str], sp.Expr]:
 
 
 @cache
-def write_in() -> dict[str, sp.Expr]:
+def second_order_change() -> dict[str, sp.Expr]:
     """ξ²/2 · ∂²(new state)/∂g²: the second-order term when one sample adds ξ to the batch gradient."""
     return {new: sp.diff(value, g, 2) * xi**2 / 2 for new, value in update().items()}
 
 
 @cache
-def write_in_closed_form() -> dict[str, sp.Expr]:
+def second_order_change_closed_form() -> dict[str, sp.Expr]:
     """The same in D and S: θ gains the cross term of δm and δv, the curvature of D in v̂, and δv's own second order."""
     D, S = scaling()["D"], scaling()["S"]
     root = sp.sqrt(update()["v"] / SECOND_CORRECTION)
@@ -91,7 +91,7 @@ def write_in_closed_form() -> dict[str, sp.Expr]:
 def derivation() -> Derivation:
     hat_m, hat_v = r"\hat m = m'/(1-\beta_1^t)", r"\hat v = v'/(1-\beta_2^t)"
     return Derivation(
-        title="AdamW: update, tangent and second-order write-in",
+        title="AdamW: update, tangent and second-order change of the state",
         statement=(
             r"With $D = 1/(\sqrt{\hat v} + \epsilon)$ and $S = \hat m/(2\sqrt{\hat v}(\sqrt{\hat v} + "
             r"\epsilon)^2)$ the tangent of one step is $\dot\theta' = "
@@ -133,6 +133,6 @@ def derivation() -> Derivation:
         expressions={
             **{f"update {name}": value for name, value in update().items()},
             **scaling(),
-            **{f"second-order write-in {name}": value for name, value in write_in_closed_form().items()},
+            **{f"second-order change of {name}": value for name, value in second_order_change_closed_form().items()},
         },
     )

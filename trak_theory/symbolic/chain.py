@@ -6,7 +6,7 @@ from functools import cache
 
 import sympy as sp
 
-from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
+from trak_theory.symbolic.derivation import Derivation, Step, equation, latex, lines
 from trak_theory.symbolic.leave_one_out_series import (
     gradient_condition,
     solved_in_one_dimension,
@@ -86,7 +86,7 @@ def derivation() -> Derivation:
         statement=(
             r"Every rung of the ladder is an expression in $r, d, h, c$ and kernels, every gap between "
             r"neighbours is one too, and the gaps telescope. For the squared loss the exact influence is "
-            rf"${sp.latex(NEWTON)}$, and IJ-$k$ has relative error ${sp.latex(jackknife)}$."
+            rf"${latex(NEWTON)}$, and IJ-$k$ has relative error ${latex(jackknife)}$."
         ),
         assumptions=(
             r"A generalised linear model at its optimum; $h < 1$ for every point.",

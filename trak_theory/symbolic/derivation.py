@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import sympy as sp
+from sympy.printing.latex import LatexPrinter
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,29 @@ def equation(left: str, *right: sp.Expr) -> str:
     >>> equation("I", sp.Symbol("r") * sp.Symbol("c"))
     'I = c r'
     """
-    return " = ".join([left, *(side if isinstance(side, str) else sp.latex(side) for side in right)])
+    return " = ".join([left, *(side if isinstance(side, str) else latex(side) for side in right)])
+
+
+def latex(expression: sp.Basic) -> str:
+    """The expression in LaTeX, as one would write it: positive terms first, σ′ for a derivative.
+
+    >>> latex(1 - sp.Symbol("h")), latex(sp.Symbol("e") - 1)
+    ('1 - h', 'e - 1')
+    """
+    return _Printer({"order": "none"}).doprint(expression)
+
+
+class _Printer(LatexPrinter):
+    def _print_Add(self, expr: sp.Add, order: str | None = None) -> str:
+        terms = sorted(expr.args, key=lambda term: term.could_extract_minus_sign())
+        return super()._print_Add(sp.Add(*terms, evaluate=False), order=order)
+
+    def _print_Derivative(self, expr: sp.Derivative) -> str:
+        primes = "'" * expr.derivative_count
+        return self._print(expr.expr).replace(r"\sigma", r"\sigma" + primes)
+
+    def _print_loggamma(self, expr: sp.loggamma, exp: str | None = None) -> str:
+        return rf"\log\Gamma\left({self._print(expr.args[0])}\right)"
 
 
 def lines(formulas: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from functools import cache
 
 import sympy as sp
 
-from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
+from trak_theory.symbolic.derivation import Derivation, Step, equation, latex, lines
 from trak_theory.symbolic.notation import J, df, e2, eta, gamma, k, lamda, mu, n, p, q11, q12, q22, v_J
 
 CURVATURE_MEAN = {  # E[d^a/(1 + dη)^b] for ℓ″ = 1
@@ -40,6 +40,14 @@ def overlaps() -> dict[sp.Symbol, sp.Expr]:
     }
 
 
+def upright(expression: sp.Expr) -> sp.Expr:
+    """The same with the differences of k < p < n written so that they are positive."""
+    gaps = {sp.Dummy(positive=True): (small, large) for small, large in ((k, p), (k, n), (p, n))}
+    for gap, (small, large) in gaps.items():
+        expression = expression.subs({small - large: -gap, large - small: gap})
+    return sp.factor(expression).subs({gap: large - small for gap, (small, large) in gaps.items()})
+
+
 @cache
 def specialisation() -> dict[sp.Symbol, sp.Expr]:
     """η, df, e₂, γ at λ = μ = 0, solved in turn; k < p < n."""
@@ -48,7 +56,7 @@ def specialisation() -> dict[sp.Symbol, sp.Expr]:
     degrees = k  # μ = 0 with γ > 0
     (kernel,) = sp.solve(freedom.subs(df, degrees), e2)
     (ridge,) = sp.solve(total.subs({df: degrees, e2: kernel}), gamma)
-    return {eta: trace, df: degrees, e2: kernel, gamma: sp.factor(ridge)}
+    return {eta: trace, df: degrees, e2: upright(kernel), gamma: upright(sp.factor(ridge))}
 
 
 @cache
@@ -56,19 +64,19 @@ def squared_correlation() -> sp.Expr:
     """ρ² = q₁₂²/(q₁₁ v₁), with everything inserted."""
     q = overlaps()
     value = (q12**2 / (q11 * v_J)).subs(v_J, q[v_J]).subs({letter: q[letter] for letter in (q11, q12, q22)})
-    return sp.factor(sp.simplify(value.subs({lamda: 0, J: 1}).subs(specialisation())))
+    return upright(sp.factor(sp.simplify(value.subs({lamda: 0, J: 1}).subs(specialisation()))))
 
 
 @cache
 def slope() -> sp.Expr:
     """Slope of TRAK on the exact influence, q₁₂/(q₁₁(1+e₂))."""
     value = (q12 / (q11 * (1 + e2))).subs({letter: overlaps()[letter] for letter in (q11, q12)})
-    return sp.factor(sp.simplify(value.subs(lamda, 0).subs(specialisation())))
+    return upright(sp.factor(sp.simplify(value.subs(lamda, 0).subs(specialisation()))))
 
 
 def slope_on_influence() -> sp.Expr:
     """Slope on the influence function, which is the exact influence times 1 − h = 1/(1 + η)."""
-    return sp.factor(slope() * (1 + specialisation()[eta]))
+    return upright(sp.factor(slope() * (1 + specialisation()[eta])))
 
 
 @cache
@@ -87,14 +95,14 @@ def derivation() -> Derivation:
             r"losses).",
         ),
         steps=(
-            Step("State evolution with the squared loss:", sp.latex(state_equation())),
+            Step("State evolution with the squared loss:", latex(state_equation())),
             Step(r"at $\lambda = 0$:", equation(r"\eta", solved[eta])),
-            Step("The kernel's equations:", lines(sp.latex(line) for line in kernel_equations())),
+            Step("The kernel's equations:", lines(latex(line) for line in kernel_equations())),
             Step(
                 r"at $\mu = 0$:",
-                lines(equation(sp.latex(letter), solved[letter]) for letter in (df, e2, gamma)),
+                lines(equation(latex(letter), solved[letter]) for letter in (df, e2, gamma)),
             ),
-            Step("The overlaps:", lines(equation(sp.latex(letter), value) for letter, value in overlaps().items())),
+            Step("The overlaps:", lines(equation(latex(letter), value) for letter, value in overlaps().items())),
             Step(
                 r"Inserted at $\lambda = 0$, $J = 1$:",
                 equation(r"\rho^2", r"\frac{q_{12}^2}{q_{11}v_1}", squared_correlation()),

@@ -183,8 +183,10 @@ def derivation() -> Derivation:
             r"step (cut at 1) and its second-order term (cut at 2)."
         ),
         assumptions=(
-            r"$\ell$ four times differentiable for order 3, three times for order 2; $H$ and $H_{-i}$ "
-            r"positive definite.",
+            r"$\ell$ is $s + 1$ times continuously differentiable for $\theta_s$, once more for the remainder of "
+            r"IJ-$s$.",
+            r"The Hessian of $F + \tau\,\ell_i$ is positive definite at $\theta(\tau)$ for all $\tau \in [-1, 0]$; "
+            r"where $\ell'' > 0$ everywhere, if $H$ and $H_{-i}$ are.",
             r"A minimiser exists for all $\tau \in [-1, 0]$; for convex losses, if a unique one exists at "
             r"both ends.",
         ),
@@ -202,8 +204,8 @@ def derivation() -> Derivation:
             *_order_steps(gradient_series(), 3),
             Step(
                 r"Copying every point $m_c$ times and scaling the ridge by $m_c$ multiplies $F$ by $m_c$, "
-                r"so that every $\theta_s$ scales as $m_c^{-s}$: IJ-$s$ is wrong by $m_c^{-(s+1)}$, Newton "
-                r"by $m_c^{-2}$, with its second-order term by $m_c^{-3}$.",
+                r"so that every $\theta_s$ scales as $m_c^{-s}$: the error of IJ-$s$ is of order "
+                r"$m_c^{-(s+1)}$, that of Newton of order $m_c^{-2}$, with its second-order term $m_c^{-3}$.",
                 lines(
                     equation(
                         rf"\frac{{\partial\log\theta_{{{s}}}}}{{\partial\log m_c}}",

@@ -14,6 +14,7 @@ from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
 from trak_theory.symbolic.notation import delta, expit, f, letters_of, numeric, y
 
 ORDERS = ("value", "residual", "curvature", "third", "fourth")
+PROPER_NAMES = {"poisson": "Poisson", "huber": "pseudo-Huber"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ def derivation() -> Derivation:
         primes = (r"\ell" + "'" * order for order in range(1, len(ORDERS)))
         derivatives = (equation(left, form) for left, form in zip(primes, formula.stable[1:], strict=True))
         steps += [
-            Step(f"The {formula.name} loss:", equation(r"\ell(y, f)", formula.definition)),
+            Step(
+                f"The {PROPER_NAMES.get(formula.name, formula.name)} loss:", equation(r"\ell(y, f)", formula.definition)
+            ),
             Step("Differentiated, in a form that neither overflows nor cancels:", lines(derivatives)),
             Step("Its self-concordance:", equation(r"\sup_f |\ell'''|/\ell''", formula.self_concordance())),
         ]

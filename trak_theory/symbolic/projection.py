@@ -9,7 +9,7 @@ from functools import cache
 
 import sympy as sp
 
-from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
+from trak_theory.symbolic.derivation import Derivation, Step, equation, latex, lines
 from trak_theory.symbolic.notation import df, df2, gamma, k, mu, p
 
 
@@ -180,7 +180,7 @@ def derivation() -> Derivation:
                 r"the first, with $\partial\gamma$ from $\mu = \gamma(1 - \mathrm{df}/k)$:",
                 equation(
                     r"\frac{\partial\gamma}{\partial S}[\Psi]",
-                    sp.latex(gamma**2 / (k - df2)) + r"\operatorname{tr}\Psi R^2",
+                    latex(gamma**2 / (k - df2)) + r"\operatorname{tr}\Psi R^2",
                 ),
             ),
             Step(
@@ -191,7 +191,7 @@ def derivation() -> Derivation:
             Step("where the general formula gives", equation(r"\mathrm{Var}K_{12}", isotropic_variance_general())),
             Step(
                 "too small by a factor that tends to 1 as $p$ grows, and likewise for the same vector:",
-                lines((sp.latex(ratio), equation(r"\mathrm{Var}K_{11}", sp.factor(same + 2 * other - k**2 / p**2)))),
+                lines((latex(ratio), equation(r"\mathrm{Var}K_{11}", sp.factor(same + 2 * other - k**2 / p**2)))),
             ),
             Step(
                 r"For $p = 2$, $k = 1$, $\mu = 0$ the mean is an integral over directions, and equals "
@@ -200,8 +200,8 @@ def derivation() -> Derivation:
             ),
             Step(
                 r"There the second formula is exact too. The term $(\phi^\top R^2\phi_*)^2$ of the variance "
-                r"is not in it: it vanishes in the trace, and appears with $k$ (it is absent for $p = 2$, "
-                r"$k = 1$).",
+                r"is not in it: it is of lower order in the trace, and appears as $k$ grows (it is absent "
+                r"for $p = 2$, $k = 1$).",
                 equation(r"\mathrm{E}K_{12}^2", sp.factor(plane_square_moments()[1])),
             ),
         ),

@@ -9,7 +9,7 @@ import numpy as np
 import sympy as sp
 from numpy import ndarray as Array
 
-from trak_theory.symbolic.derivation import Derivation, Step, equation, lines
+from trak_theory.symbolic.derivation import Derivation, Step, equation, latex, lines
 from trak_theory.symbolic.notation import NUMPY, a_w, b_w, w_in, x, z
 
 Parameters = tuple[Array, Array, Array, complex]  # a (m,), W (m, d), b (m,), c
@@ -132,10 +132,10 @@ def derivation() -> Derivation:
             Step(
                 r"The linearisation remainder of one unit, exactly, with $\delta_z = \delta_w^\top x + "
                 r"\delta_b$:",
-                sp.latex(linearization_remainder()),
+                latex(linearization_remainder()),
             ),
-            Step("Its second-order term is", sp.latex(second)),
-            Step("and its third-order term", sp.latex(third)),
+            Step("Its second-order term is", latex(second)),
+            Step("and its third-order term", latex(third)),
         ),
         twins=("trak_theory.symbolic.two_layer.gradient", "trak_theory.symbolic.two_layer.hessian"),
         expressions={

@@ -16,7 +16,9 @@ Occurrences = Literal["all", "each"]
 
 @dataclass(frozen=True)
 class Convention:
-    """removal       keep: the batch gradient stays a sum over |B|; renormalise: it is the mean of what is left
+    """What removing a sample means.
+
+    removal       keep: the batch gradient stays a sum over |B|; renormalise: it is the mean of what is left
     occurrences   all: the sample is removed from the whole run; each: from one step at a time
     """
 

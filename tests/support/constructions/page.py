@@ -34,7 +34,7 @@ def page() -> str:
 
 
 def _table(cases: Iterable[Case | TrainerCase]) -> list[str]:
-    lines = ["| | construction | remark |", "|---|---|---|"]
+    lines = ["| kind | construction | remark |", "|---|---|---|"]
     for case in cases:
         lines.append(f"| {case.group} | {case.name} | {case.remark} |")
     return lines
