@@ -47,7 +47,8 @@ def rotation_error(space: RowSpace, rows: Array) -> Array:
     """‖E‖ ≤ ε (4 + √m) ‖φ ∘ scale‖ of rows (…, p): the QR behind `space`, of m reflections, is one of φ ∘ scale + E.
 
     E need not lie in the span of the training rows: their minimisers leave the computed span by Σ_j r_j E_j, in the
-    norm in which the ridge is 1. 0 where nothing is rotated.
+    norm in which the ridge is 1, by more than a rotation that is off by ε moves what lies in it. 0 where nothing is
+    rotated.
     """
     if space.basis is None:
         return np.zeros(len(rows))
@@ -55,14 +56,10 @@ def rotation_error(space: RowSpace, rows: Array) -> Array:
 
 
 def reduction_error(space: RowSpace, rows: Array) -> Array:
-    """‖δψ‖ of rows (…, p) pulled into the coordinates of `space`; 0 where nothing is reduced.
-
-    ε √p ‖|φ| |basis|‖ of the product, and `rotation_error`: entries of the basis that should be 0 are of size ε.
-    """
+    """‖δψ‖ of rows (…, p) pulled into the coordinates of `space`, ε √p ‖|φ| |basis|‖; 0 where nothing is reduced."""
     if space.basis is None:
         return np.zeros(len(rows))
-    product = EPS * np.sqrt(rows.shape[1]) * np.linalg.norm(np.abs(rows) @ np.abs(space.basis), axis=1)
-    return product + rotation_error(space, rows)
+    return EPS * np.sqrt(rows.shape[1]) * np.linalg.norm(np.abs(rows) @ np.abs(space.basis), axis=1)
 
 
 def whitening_error(space: RowSpace, factor: Array, rows: Array, whitened: Array) -> Array:
