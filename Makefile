@@ -68,12 +68,13 @@ $(DRAWN): simulations/evidence/quick.parquet $(wildcard paper_figures/*.py paper
 	$(BIN)/python -m paper_figures --results $(SHIPPED) --out build/figures --jobs $(JOBS)
 	touch $(DRAWN)
 
-# Under three seeds of the day: properties with 2,000 examples, hostile problems for the certificates, and every slow
-# test, with killed workers, Dask and mutations.
+# Under three seeds of the day and the BLAS kernels of three processors, which round otherwise: properties with 2,000
+# examples, hostile problems for the certificates, and every slow test, with killed workers, Dask and mutations.
 nightly: $(READY)
-	for run in 1 2 3; do \
+	for kernels in "" Haswell Nehalem; do \
 		seed=$$($(BIN)/python -c "import secrets; print(secrets.randbelow(10**9))"); \
-		echo "run $$run of 3: seed $$seed"; \
+		echo "seed $$seed, BLAS kernels: $${kernels:-those of this processor}"; \
+		export OPENBLAS_CORETYPE=$$kernels; \
 		HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(JOBS) -q --hypothesis-seed=$$seed || exit 1; \
 		$(BIN)/python -m simulations.benchmarks certificates --radii 1000000 --seed $$seed || exit 1; \
 	done

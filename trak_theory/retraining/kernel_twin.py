@@ -36,7 +36,8 @@ class Reweighted:
     """Outputs of the twin refitted with B sets of weights, less its outputs on all data.
 
     change (B, q)    NaN in the rows of `unresolved`
-    radius (B, q)    |change − that of the exact minimiser| ≤ radius
+    radius (B, q)    |change − that of the exact minimiser in the twin's coordinates| ≤ radius; what rounding makes of
+                     these coordinates, a few ε of the parameters they stand for, is not in it
     unresolved       row → the reason
     """
 
