@@ -30,7 +30,8 @@ class RunSizes:
     """What the memory of a sweep depends on: of a run, or of one that is planned.
 
     p, steps T, batch |B|; slots of the optimiser (AdamW: 2); every: the spacing of checkpoints, 1 where every state is
-    kept; on_disk: whether they are kept there; itemsize: bytes of a number
+    kept; on_disk: whether they are kept there; itemsize: bytes of a number; autograd: whether the objective has a
+    `shared_pass`, as torch modules have
     """
 
     p: int
@@ -40,6 +41,7 @@ class RunSizes:
     every: int = 1
     on_disk: bool = False
     itemsize: int = 4
+    autograd: bool = True
 
     @classmethod
     def of(cls, run: Run) -> RunSizes:
@@ -52,6 +54,7 @@ class RunSizes:
             every=1 if kept is None else kept.every,
             on_disk=kept is not None and kept.on_disk,
             itemsize=run.final.dtype.itemsize,
+            autograd=hasattr(run.objective, "shared_pass"),
         )
 
     @property
@@ -83,8 +86,9 @@ def sweep_memory(sizes: RunSizes, queries: int, *, estimator: Estimator = "froze
 
     s = 1 + slots; k: steps that the estimator freezes there (two-step 1, frozen-push 9 at the start of the run); held:
     their states in the next segment; work: g, and either a batch of per-sample gradients or ḡ and H ḡ of each query
-    (first-order, sgd: both), in pieces that fit into CHUNK. What a pass through the model takes beside, the model and
-    the samples are not counted.
+    (first-order, sgd: both), in pieces that fit into CHUNK. By autograd ḡ and H ḡ count twice, since the parameters'
+    parts are joined, and first-order needs no per-sample gradients. What else a pass through the model takes, the model
+    and the samples are not counted, nor what an allocator keeps of freed memory.
 
     >>> sweep_memory(RunSizes(p=10**7, steps=200, batch=32, every=15), 1, estimator="two-step") // 2**20
     3631
@@ -98,6 +102,8 @@ def _vectors(sizes: RunSizes, t: int, queries: int, estimator: Estimator, sample
     frozen = frozen_steps(estimator, t - 1, sizes.steps - t)
     states = sizes.kept + sizes.segment + sizes.held(t, frozen)
     gradients, products = min(sizes.batch, samples), 2 * min(queries, rows)
+    if sizes.autograd:
+        gradients, products = (0 if estimator in LINEAR else gradients), 2 * products
     busy = gradients + products if estimator in LINEAR else max(gradients, products)
     return sizes.state * (states + 1 / SHARE) + queries * (sizes.state + frozen) + frozen + 1 + busy
 
