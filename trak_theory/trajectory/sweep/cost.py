@@ -91,7 +91,7 @@ def sweep_memory(sizes: RunSizes, queries: int, *, estimator: Estimator = "froze
     and the samples are not counted, nor what an allocator keeps of freed memory.
 
     >>> sweep_memory(RunSizes(p=10**7, steps=200, batch=32, every=15), 1, estimator="two-step") // 2**20
-    3631
+    3707
     """
     vector = sizes.p * sizes.itemsize
     samples, rows = pieces_of(vector)
