@@ -99,13 +99,14 @@ def measure(work: Work, queries: int, repeats: int) -> list[str]:
     timings = side_by_side(*tasks.values(), repeats=repeats, clock=process_time)
     floor = timings[0].median
     return [
-        f"| {name} | {1e3 * timing.median:.1f} ms | {timing.median / floor:.2f} | {_runs(said.get(name))} |"
+        f"| {name} | {1e3 * timing.median:.1f} ms | {timing.median / floor:.2f} | {_runs(said.get(name), floor)} |"
         for name, timing in zip(tasks, timings, strict=True)
     ]
 
 
-def _runs(said: SweepCost | None) -> str:
-    return "" if said is None else f"{said.training_runs:.2f}"
+def _runs(said: SweepCost | None, floor: float) -> str:
+    """In multiples of the plain loop."""
+    return "" if said is None else f"{said.seconds / floor:.2f}"
 
 
 Parts = tuple[nn.Module, Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]

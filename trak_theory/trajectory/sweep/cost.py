@@ -110,13 +110,14 @@ def _vectors(sizes: RunSizes, t: int, queries: int, estimator: Estimator, sample
 
 @dataclass(frozen=True)
 class SweepCost:
-    """training_runs: time in multiples of one training run; bytes: memory at its peak, see `sweep_memory`."""
+    """training_runs: time in multiples of one training run, and in seconds; bytes: memory, see `sweep_memory`."""
 
     training_runs: float
+    seconds: float
     bytes: int
 
     def __str__(self) -> str:
-        return f"about {self.training_runs:.2g} training runs, {ceil(self.bytes / MIB)} MiB"
+        return f"about {self.training_runs:.2g} training runs ({self.seconds:.2g} s), {ceil(self.bytes / MIB)} MiB"
 
 
 def sweep_cost(
@@ -129,8 +130,8 @@ def sweep_cost(
 ) -> SweepCost:
     """What `attribute` with the same arguments will take: time by the last steps of the run, memory by `sweep_memory`.
 
-    A training run is T steps of the mean gradient and its update, without keeping states; a sweep that replays states
-    between checkpoints takes one more. The time of a frozen step is the difference of two estimators' and counts for
+    A training run is T steps as a replay makes them, by the objective's mean gradient, without keeping states: on small
+    torch modules about two plain loops. A sweep that replays states between checkpoints takes one more. The time of a frozen step is the difference of two estimators' and counts for
     each that frozen-push has at the start of the run. Sweeps the last four steps twice; processor time, or wall time
     where the states are on an accelerator.
 
@@ -150,9 +151,10 @@ def sweep_cost(
     if estimator == "frozen-push":
         frozen = max(0.0, own - seconds("exact-push"))
     further = sum(frozen_steps(estimator, run.age(t), run.steps - 1 - t) - 1 for t in range(run.steps)) if frozen else 0
-    replayed = sizes.every > 1
-    runs = replayed + (run.steps * own + further * frozen) / (run.steps * _training_seconds(near))
-    return SweepCost(runs, sweep_memory(sizes, len(columns.slope(run.final)), estimator=estimator))
+    training = run.steps * _training_seconds(near)
+    total = (sizes.every > 1) * training + run.steps * own + further * frozen
+    memory = sweep_memory(sizes, len(columns.slope(run.final)), estimator=estimator)
+    return SweepCost(total / training, total, memory)
 
 
 @dataclass(frozen=True, eq=False)
