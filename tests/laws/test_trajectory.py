@@ -186,3 +186,9 @@ def test_the_time_of_a_sweep_is_what_was_said(estimator, q):
     said = sweep_cost(run, queries(run.objective, q), estimator=estimator).training_runs
     assert 0.5 < said / measured < 2
     assert sweep_cost(run, queries(run.objective, 32 * q), estimator=estimator).training_runs > 2 * measured
+
+
+def test_a_run_of_one_step_cannot_be_timed():
+    run = train(WIDE, start(WIDE), epochs(WIDE, 8, 1)[:1], SGD(1e-2))
+    with pytest.raises(ValueError, match="a run of one step cannot be timed"):
+        sweep_cost(run, queries(WIDE, 1))

@@ -131,9 +131,10 @@ def sweep_cost(
     """What `attribute` with the same arguments will take: time by the last steps of the run, memory by `sweep_memory`.
 
     A training run is T steps as a replay makes them, by the objective's mean gradient, without keeping states: on small
-    torch modules about two plain loops. A sweep that replays states between checkpoints takes one more. The time of a frozen step is the difference of two estimators' and counts for
-    each that frozen-push has at the start of the run. Sweeps the last four steps twice; processor time, or wall time
-    where the states are on an accelerator.
+    torch modules about two plain loops. A sweep that replays states between checkpoints takes one more. The time of a
+    frozen step is the difference of two estimators' and counts for each that frozen-push has at the start of the run.
+    Sweeps the last four steps twice; processor time, or wall time where the states are on an accelerator. Raises
+    ValueError for a run of one step.
 
     >>> from trak_theory.trajectory import MLP, SGD, loss_query, train
     >>> model = MLP(np.eye(3), [0, 1, 1], hidden=(2,))
@@ -141,6 +142,8 @@ def sweep_cost(
     >>> sweep_cost(run, loss_query(model, [2])).bytes
     2247
     """
+    if run.steps < 2:
+        raise ValueError("a run of one step cannot be timed; `sweep_memory` tells the memory alone")
     columns, settings = as_query(query, run.final), Settings(estimator, curvature)
     sizes, near = RunSizes.of(run), _near_the_end(run)
 
