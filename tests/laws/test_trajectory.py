@@ -159,7 +159,7 @@ def test_the_memory_of_a_sweep_is_what_was_said(monkeypatch, tmp_path, optimizer
 
     peak, run = peak_of(work)
     sizes = RunSizes.of(run)
-    assert sizes == RunSizes(WIDE.p, 15, 8, run.optimizer.slots, every, on_disk, 8)
+    assert sizes == RunSizes(WIDE.p, 15, 8, run.optimizer.slots, every, on_disk, 8, False)
     assert 1 / 1.2 < sweep_memory(sizes, q, estimator=estimator) / peak < 1.2
     assert sweep_memory(sizes, q + 8, estimator=estimator) > 1.2 * peak
     assert sweep_memory(replace(sizes, slots=sizes.slots + 2), q, estimator=estimator) > 1.2 * peak
@@ -186,3 +186,9 @@ def test_the_time_of_a_sweep_is_what_was_said(estimator, q):
     said = sweep_cost(run, queries(run.objective, q), estimator=estimator).training_runs
     assert 0.5 < said / measured < 2
     assert sweep_cost(run, queries(run.objective, 32 * q), estimator=estimator).training_runs > 2 * measured
+
+
+def test_a_run_of_one_step_cannot_be_timed():
+    run = train(WIDE, start(WIDE), epochs(WIDE, 8, 1)[:1], SGD(1e-2))
+    with pytest.raises(ValueError, match="a run of one step cannot be timed"):
+        sweep_cost(run, queries(WIDE, 1))

@@ -11,8 +11,8 @@ from threadpoolctl import threadpool_limits
 from simulations.benchmarks.timing import machine
 from simulations.benchmarks.trajectory import on_numpy
 
-TABLES = ("numpy", "mlp", "gpt2")
-PARAMETERS = (9_000, 100_000)
+TABLES = ("numpy", "mlp", "gpt2", "memory")
+PARAMETERS = (9_000, 100_000, 1_000_000)
 
 
 def main(
@@ -26,7 +26,9 @@ def main(
     """AdamW runs, one thread: processor time in multiples of one training run without recording.
 
     numpy: a 64-16-10 tanh network in float64. mlp, gpt2: torch modules in float32, against their own plain torch loop.
-    Looped retraining is timed on 20 samples, extrapolated to n.
+    Looped retraining is timed on 20 samples, extrapolated to n. memory: peaks of sweeps over the mlp at the largest p,
+    ⌈√T⌉ checkpoints, each in a process of its own, beside what `sweep_memory` says; and 1,000 steps of 100,000
+    parameters on disk.
     """
     if unknown := set(table) - set(TABLES):
         raise typer.BadParameter(f"no table {', '.join(sorted(unknown))}; choose of {', '.join(TABLES)}")
@@ -40,3 +42,7 @@ def main(
 
                 for p in parameters:
                     on_torch.table(name, p, steps, queries, repeats, seed)
+        if "memory" in table and find_spec("torch"):
+            from simulations.benchmarks.trajectory import memory
+
+            memory.table(max(parameters), steps, queries, seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
+from pathlib import Path
 from time import process_time
 
 import numpy as np
@@ -19,13 +20,14 @@ from trak_theory.torch_bridge.module import read
 from trak_theory.torch_bridge.objective import cross_entropy
 from trak_theory.torch_bridge.preflight_checks import preflight
 from trak_theory.torch_bridge.recording.loop import record_training
-from trak_theory.trajectory import Query, Run, attribute, loss_query
+from trak_theory.trajectory import Query, Run, SweepCost, attribute, attribute_samples, loss_query, sweep_cost
 from trak_theory.trajectory.batches import shuffled_epochs
+from trak_theory.trajectory.sweep.push import Estimator
 
 N, SIZE, HELD_OUT, RATE = 200, 20, 64, 1e-3
 TOKENS, VOCABULARY = 24, 256
-ESTIMATORS = ("first-order", "exact-push", "two-step", "frozen-push")
-HEADER = "| what | time | × training run |\n|---|---|---|"
+ESTIMATORS: tuple[Estimator, ...] = ("first-order", "exact-push", "two-step", "frozen-push")
+HEADER = "| what | time | × training run | said by `sweep_cost` |\n|---|---|---|---|"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,25 +53,29 @@ class Work:
             self.objective.of_output(read(module(*args, **named)), targets).mean().backward()
             optimizer.step()
 
-    def record(self) -> Run:
-        return record_training(self.objective, self.optimizer(), self.batches)
+    def record(self, every: int = 1, directory: Path | None = None) -> Run:
+        return record_training(self.objective, self.optimizer(), self.batches, every=every, directory=directory)
 
     def query(self, count: int) -> Query:
         """The mean held-out loss, or that of each of `count` held-out samples."""
         return loss_query(self.held_out, np.arange(count if count > 1 else HELD_OUT), mean=count == 1)
 
 
-def table(name: str, p: int, steps: int, queries: int, repeats: int, seed: int) -> None:
+def work_on(name: str, p: int, steps: int, seed: int) -> Work:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     module, inputs, targets, loss = MODELS[name](p, np.random.default_rng(seed))
     held, own = slice(0, HELD_OUT), slice(HELD_OUT, HELD_OUT + N)
-    work = Work(
+    return Work(
         TorchObjective(module, loss, inputs[own], targets[own]),
         TorchObjective(module, loss, inputs[held], targets[held]),
         torch.cat([value.detach().reshape(-1) for value in module.parameters()]),
         list(shuffled_epochs(N, size=SIZE, steps=steps, rng=np.random.default_rng(seed))),
     )
+
+
+def table(name: str, p: int, steps: int, queries: int, repeats: int, seed: int) -> None:
+    work = work_on(name, p, steps, seed)
     typer.echo(f"\n{name}, float32: n = {N}, |B| = {SIZE}, T = {steps}, p = {work.objective.p}\n\n{HEADER}")
     for line in measure(work, queries, repeats):
         typer.echo(line)
@@ -80,16 +86,27 @@ def measure(work: Work, queries: int, repeats: int) -> list[str]:
     tasks: dict[str, Callable[[], object]] = {"training run": work.train}
     tasks["preflight, once"] = lambda: preflight(work.objective)
     tasks["recorded, with preflight"] = work.record
+    said: dict[str, SweepCost] = {}
     for count in dict.fromkeys((1, queries)):
         query, words = work.query(count), "one query" if count == 1 else f"{count} queries"
         for name in ESTIMATORS if count == 1 else ("first-order", "two-step"):
             tasks[f"{name}, {words}"] = lambda query=query, name=name: attribute(run, query, estimator=name)  # type: ignore[misc]
+            said[f"{name}, {words}"] = sweep_cost(run, query, estimator=name)
+        few = np.arange(N // 10)
+        tasks[f"two-step of {len(few)} samples, {words}"] = lambda query=query, few=few: attribute_samples(  # type: ignore[misc]
+            run, query, few, estimator="two-step"
+        )
     timings = side_by_side(*tasks.values(), repeats=repeats, clock=process_time)
     floor = timings[0].median
     return [
-        f"| {name} | {1e3 * timing.median:.1f} ms | {timing.median / floor:.2f} |"
+        f"| {name} | {1e3 * timing.median:.1f} ms | {timing.median / floor:.2f} | {_runs(said.get(name), floor)} |"
         for name, timing in zip(tasks, timings, strict=True)
     ]
+
+
+def _runs(said: SweepCost | None, floor: float) -> str:
+    """In multiples of the plain loop."""
+    return "" if said is None else f"{said.seconds / floor:.2f}"
 
 
 Parts = tuple[nn.Module, Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]

@@ -30,7 +30,8 @@ class RunSizes:
     """What the memory of a sweep depends on: of a run, or of one that is planned.
 
     p, steps T, batch |B|; slots of the optimiser (AdamW: 2); every: the spacing of checkpoints, 1 where every state is
-    kept; on_disk: whether they are kept there; itemsize: bytes of a number
+    kept; on_disk: whether they are kept there; itemsize: bytes of a number; autograd: whether the objective has a
+    `shared_pass`, as torch modules have
     """
 
     p: int
@@ -40,6 +41,7 @@ class RunSizes:
     every: int = 1
     on_disk: bool = False
     itemsize: int = 4
+    autograd: bool = True
 
     @classmethod
     def of(cls, run: Run) -> RunSizes:
@@ -52,6 +54,7 @@ class RunSizes:
             every=1 if kept is None else kept.every,
             on_disk=kept is not None and kept.on_disk,
             itemsize=run.final.dtype.itemsize,
+            autograd=hasattr(run.objective, "shared_pass"),
         )
 
     @property
@@ -83,11 +86,12 @@ def sweep_memory(sizes: RunSizes, queries: int, *, estimator: Estimator = "froze
 
     s = 1 + slots; k: steps that the estimator freezes there (two-step 1, frozen-push 9 at the start of the run); held:
     their states in the next segment; work: g, and either a batch of per-sample gradients or ḡ and H ḡ of each query
-    (first-order, sgd: both), in pieces that fit into CHUNK. What a pass through the model takes beside, the model and
-    the samples are not counted.
+    (first-order, sgd: both), in pieces that fit into CHUNK. By autograd ḡ and H ḡ count twice, since the parameters'
+    parts are joined, and first-order needs no per-sample gradients. What else a pass through the model takes, the model
+    and the samples are not counted, nor what an allocator keeps of freed memory.
 
     >>> sweep_memory(RunSizes(p=10**7, steps=200, batch=32, every=15), 1, estimator="two-step") // 2**20
-    3631
+    3707
     """
     vector = sizes.p * sizes.itemsize
     samples, rows = pieces_of(vector)
@@ -98,19 +102,22 @@ def _vectors(sizes: RunSizes, t: int, queries: int, estimator: Estimator, sample
     frozen = frozen_steps(estimator, t - 1, sizes.steps - t)
     states = sizes.kept + sizes.segment + sizes.held(t, frozen)
     gradients, products = min(sizes.batch, samples), 2 * min(queries, rows)
+    if sizes.autograd:
+        gradients, products = (0 if estimator in LINEAR else gradients), 2 * products
     busy = gradients + products if estimator in LINEAR else max(gradients, products)
     return sizes.state * (states + 1 / SHARE) + queries * (sizes.state + frozen) + frozen + 1 + busy
 
 
 @dataclass(frozen=True)
 class SweepCost:
-    """training_runs: time in multiples of one training run; bytes: memory at its peak, see `sweep_memory`."""
+    """training_runs: time in multiples of one training run, and in seconds; bytes: memory, see `sweep_memory`."""
 
     training_runs: float
+    seconds: float
     bytes: int
 
     def __str__(self) -> str:
-        return f"about {self.training_runs:.2g} training runs, {ceil(self.bytes / MIB)} MiB"
+        return f"about {self.training_runs:.2g} training runs ({self.seconds:.2g} s), {ceil(self.bytes / MIB)} MiB"
 
 
 def sweep_cost(
@@ -123,10 +130,11 @@ def sweep_cost(
 ) -> SweepCost:
     """What `attribute` with the same arguments will take: time by the last steps of the run, memory by `sweep_memory`.
 
-    A training run is T steps of the mean gradient and its update, without keeping states; a sweep that replays states
-    between checkpoints takes one more. The time of a frozen step is the difference of two estimators' and counts for
-    each that frozen-push has at the start of the run. Sweeps the last four steps twice; processor time, or wall time
-    where the states are on an accelerator.
+    A training run is T steps as a replay makes them, by the objective's mean gradient, without keeping states: on small
+    torch modules about two plain loops. A sweep that replays states between checkpoints takes one more. The time of a
+    frozen step is the difference of two estimators' and counts for each that frozen-push has at the start of the run.
+    Sweeps the last four steps twice; processor time, or wall time where the states are on an accelerator. Raises
+    ValueError for a run of one step.
 
     >>> from trak_theory.trajectory import MLP, SGD, loss_query, train
     >>> model = MLP(np.eye(3), [0, 1, 1], hidden=(2,))
@@ -134,6 +142,8 @@ def sweep_cost(
     >>> sweep_cost(run, loss_query(model, [2])).bytes
     2247
     """
+    if run.steps < 2:
+        raise ValueError("a run of one step cannot be timed; `sweep_memory` tells the memory alone")
     columns, settings = as_query(query, run.final), Settings(estimator, curvature)
     sizes, near = RunSizes.of(run), _near_the_end(run)
 
@@ -144,9 +154,10 @@ def sweep_cost(
     if estimator == "frozen-push":
         frozen = max(0.0, own - seconds("exact-push"))
     further = sum(frozen_steps(estimator, run.age(t), run.steps - 1 - t) - 1 for t in range(run.steps)) if frozen else 0
-    replayed = sizes.every > 1
-    runs = replayed + (run.steps * own + further * frozen) / (run.steps * _training_seconds(near))
-    return SweepCost(runs, sweep_memory(sizes, len(columns.slope(run.final)), estimator=estimator))
+    training = run.steps * _training_seconds(near)
+    total = (sizes.every > 1) * training + run.steps * own + further * frozen
+    memory = sweep_memory(sizes, len(columns.slope(run.final)), estimator=estimator)
+    return SweepCost(total / training, total, memory)
 
 
 @dataclass(frozen=True, eq=False)
