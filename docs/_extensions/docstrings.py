@@ -17,6 +17,7 @@ ARRAY_LIKE = (
 )
 OBJECT = re.compile(r"<(?:built-in )?(?:function |method )?(\w+)(?: at 0x\w+)?>")  # a default that is no literal
 CODE = re.compile(r"``?([^`]+)``?")
+EMPHASIS = re.compile(r"(?<![\w\\*])\\\*(\w+)\\\*(?!\w)")  # after escaping; the star of φ* is none
 
 
 def as_rst(lines: list[str]) -> list[str]:
@@ -65,7 +66,11 @@ def _columns(block: list[str]) -> list[str]:
 
 def _prose(line: str) -> str:
     parts = CODE.split(line)
-    return "".join(rf"\ ``{part}``\ " if odd % 2 else SPECIAL.sub(r"\\\1", part) for odd, part in enumerate(parts))
+    return "".join(rf"\ ``{part}``\ " if odd % 2 else _plain(part) for odd, part in enumerate(parts))
+
+
+def _plain(text: str) -> str:
+    return EMPHASIS.sub(r"*\1*", SPECIAL.sub(r"\\\1", text))
 
 
 def _readable(signature: str) -> str:

@@ -21,6 +21,7 @@ def linked(claims: str) -> str:
     """CLAIMS.md with its links."""
     studies = set(re.findall(HEADING, claims))
     text = HEADING.sub(lambda found: f"(claims-{found[1]})=\n{found[0]} {_about(found[1])}", claims)
+    text = re.sub(r"\(docs/([\w-]+)\.md\)", r"({doc}`\1`)", text)
     return ROW.sub(lambda row: f"| [{row[1]}](#claims-{row[1]}) |" if row[1] in studies else row[0], text)
 
 
