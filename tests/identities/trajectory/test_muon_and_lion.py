@@ -51,6 +51,21 @@ def test_newton_schulz_takes_singular_values_near_one_and_keeps_the_vectors():
     assert 0.6 < np.diag(values).min() <= np.diag(values).max() < 1.3
 
 
+@pytest.mark.parametrize("optimizer", LIONS.values(), ids=LIONS)
+def test_the_moment_of_lion_has_its_derivative_though_none_of_it_reaches_the_parameters(optimizer):
+    rng = np.random.default_rng(0)
+    state = optimizer.at(0, start(NET))(optimizer.start(start(NET)), rng.standard_normal(NET.p))
+    gradient, step = rng.standard_normal(NET.p), optimizer.at(1, state[0])
+    dstate, cotangent, dgradient = rng.standard_normal((2, NET.p)), rng.standard_normal((2, NET.p)), gradient[::-1]
+    tangent = step.tangent(state, gradient, tuple(dstate), dgradient)
+    moved = step(tuple(x + 1e-30j * dx for x, dx in zip(state, dstate, strict=True)), gradient + 1e-30j * dgradient)
+    for own, part in zip(tangent, moved, strict=True):
+        np.testing.assert_allclose(own, part.imag / 1e-30, rtol=1e-12, atol=1e-14)
+    before, slope = step.adjoint(state, gradient, tuple(cotangent))
+    backwards = sum(a @ b for a, b in zip(before, dstate, strict=True)) + slope @ dgradient
+    assert sum(a @ b for a, b in zip(cotangent, tangent, strict=True)) == pytest.approx(backwards, rel=1e-12)
+
+
 @pytest.mark.parametrize("removal", ["keep", "renormalise"])
 @pytest.mark.parametrize("name", MUONS)
 def test_first_order_is_the_derivative_of_the_run(name, removal):

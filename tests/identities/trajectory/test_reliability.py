@@ -133,6 +133,14 @@ def test_an_error_of_the_scale_alone_leaves_ranks_intact():
     np.testing.assert_allclose(seen.relative_error, 0.5)
 
 
+def test_errors_of_one_sign_count_as_errors_of_both():
+    """A shift that all retrained rows share leaves their ranks intact, and is no reason to trust the others'."""
+    s = np.linspace(-1, 1, 60)[:, None]
+    rows, weights = audit_sample(s, 16, np.random.default_rng(0))
+    seen = plausible_quality(s, np.ones_like(s), rows, weights, s[rows] + 0.5, np.random.default_rng(1))
+    assert seen.spearman.max() < 0.95
+
+
 def test_an_audit_does_not_foresee_an_error_of_a_kind_that_it_did_not_see():
     """The control: one unseen outlier makes the true error larger than every draw."""
     s = np.linspace(1, 2, 60)[:, None]
