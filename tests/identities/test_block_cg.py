@@ -43,6 +43,19 @@ def test_it_solves_whatever_columns_it_is_given(seed, count, repeated, vanishing
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7 * max(np.abs(expected).max(), 1e-30))
 
 
+@pytest.mark.parametrize("seed", range(24))
+def test_columns_that_nearly_depend_on_each_other_and_have_any_size_do_not_keep_the_others(seed):
+    """Condition 1e6: rounding makes equal columns drift apart, and their difference would be a direction."""
+    matrix, rng = system(seed, condition=6.0)
+    right = rng.standard_normal((30, 2 + seed % 12)) * 10.0 ** rng.uniform(-6, 6, 2 + seed % 12)
+    right[:, -1] = right[:, 0]
+    if seed % 3 == 0:
+        right[:, 1] = right[:, 0] + 1e-9 * rng.standard_normal(30) * np.abs(right[:, 0]).max()
+    found, _ = solve(matrix, right, 300, tol=1e-10)
+    exact = np.linalg.solve(matrix, right)
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-5 * np.abs(exact).max())
+
+
 def test_each_step_leaves_less_in_the_norm_of_the_matrix_and_many_columns_need_fewer():
     matrix, rng = system(1)
     right = rng.standard_normal((30, 6))

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy import ndarray as Array
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, qr
 
+DEPENDENT = 1e-14  # of a column's first residual: a direction that is left with less is rounding
 Product = Callable[[Array], Array]
 
 
@@ -23,8 +24,10 @@ def block_conjugate_gradients(
     """X (N, q) with A X ≈ B, and the number of steps, one product A D (N, q) each.
 
     A is symmetric positive definite and only known by `product`; `precondition` applies M⁻¹, symmetric positive
-    definite too. Each step minimises every column's ‖X − A⁻¹B‖_A over the directions D of all right-hand sides,
-    which are kept orthonormal: columns that are converged, equal or zero do no harm.
+    definite too. Each step minimises every column's ‖X − A⁻¹B‖_A over the directions D of all right-hand sides, which
+    are kept orthonormal. The iteration runs on an orthonormal basis of what is left of B, and what converged columns
+    would add to D is left out: it is rounding, conjugate to nothing, and with it the others would stop converging. So
+    columns that are equal, nearly so, zero or of any size do no harm.
 
     done    of X and the residual B − A X (as the recurrence has it), before any step and after each
 
@@ -37,20 +40,27 @@ def block_conjugate_gradients(
     >>> found.ravel().round(9), steps
     (array([1.  , 0.5 , 0.25]), 3)
     """
-    solution, residual = start.copy(), right - product(start) if start.any() else right.copy()
-    direction = _orthonormal(precondition(residual))
+    left = right - product(start) if start.any() else right
+    residual = _independent(left, np.linalg.norm(left, axis=0))
+    mixture, found = residual.T @ left, np.zeros_like(residual)
+    ahead = precondition(residual)
+    first = np.linalg.norm(ahead, axis=0)
+    direction = _independent(ahead, first)
     for step in range(steps):
-        if done(solution, residual):
-            return solution, step
+        if done(start + found @ mixture, residual @ mixture) or not direction.size:
+            return start + found @ mixture, step
         image = product(direction)
         factor = cho_factor(direction.T @ image)
         length = cho_solve(factor, direction.T @ residual)
-        solution += direction @ length
+        found += direction @ length
         residual -= image @ length
         ahead = precondition(residual)
-        direction = _orthonormal(ahead - direction @ cho_solve(factor, image.T @ ahead))
-    return solution, steps
+        direction = _independent(ahead - direction @ cho_solve(factor, image.T @ ahead), first)
+    return start + found @ mixture, steps
 
 
-def _orthonormal(columns: Array) -> Array:
-    return np.linalg.qr(columns)[0]
+def _independent(columns: Array, size: Array) -> Array:
+    """An orthonormal basis of columns, each in units of its `size`, but for what is rounding beside these."""
+    scaled = columns / np.where(size > 0, size, 1.0)
+    basis, triangle, _ = qr(scaled, mode="economic", pivoting=True, check_finite=False)
+    return basis[:, np.abs(np.diag(triangle)) > DEPENDENT]
