@@ -154,14 +154,19 @@ def test_an_audit_does_not_foresee_an_error_of_a_kind_that_it_did_not_see():
 @pytest.mark.parametrize(
     ("rank", "error", "share", "index", "label"),
     [
-        (0.95, 0.35, 0.95, 0.1, "trust"),
-        (0.95, 0.35, 0.945, 0.1, "ranks only"),
-        (0.95, 0.351, 1.0, 0.1, "ranks only"),
-        (0.949, 0.1, 1.0, 0.1, "ranks only"),
-        (0.99, 0.1, 1.0, 0.7, "trust"),
+        (0.95, 0.35, 0.3, 0.25, "trust"),
+        (0.95, 0.35, 0.295, 0.25, "do not trust"),
+        (0.95, 0.351, 1.0, 0.25, "ranks only"),
+        (0.949, 0.1, 1.0, 0.25, "ranks only"),
+        (0.8, 9.0, 0.5, 0.25, "ranks only"),
+        (0.95, 0.35, 0.975, 0.251, "trust"),
+        (0.95, 0.35, 0.97, 0.251, "ranks only"),
+        (0.95, 0.35, 0.975, 0.7, "trust"),
+        (0.8, 9.0, 0.5, 0.7, "ranks only"),
+        (0.8, 9.0, 0.495, 0.7, "do not trust"),
         (0.99, 0.1, 1.0, 0.701, "ranks only"),
-        (0.8, 9.0, 0.7, 0.1, "ranks only"),
-        (0.8, 9.0, 0.69, 0.1, "do not trust"),
+        (0.8, 9.0, 0.95, 0.701, "ranks only"),
+        (0.8, 9.0, 0.945, 0.701, "do not trust"),
     ],
 )
 def test_the_audited_label_wants_enough_of_what_is_plausible(rank, error, share, index, label):

@@ -146,7 +146,8 @@ def test_the_thresholds_are_those_that_were_calibrated():
     assert Thresholds() == THRESHOLDS
     assert (THRESHOLDS.spearman, THRESHOLDS.error, THRESHOLDS.ranks) == (0.95, 0.35, 0.8)
     assert THRESHOLDS.index == (0.16, 0.25, 0.45, 0.7)
-    assert (THRESHOLDS.sensitivity, THRESHOLDS.audited, THRESHOLDS.bound) == (0.25, (0.95, 0.7), 2.0)
+    assert THRESHOLDS.audited == ((0.3, 0.5), (0.975, 0.5), (np.inf, 0.95))
+    assert (THRESHOLDS.sensitivity, THRESHOLDS.bound) == (0.25, 2.0)
 
 
 def test_the_free_label_follows_the_index_and_abstains_between():

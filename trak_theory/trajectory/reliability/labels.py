@@ -1,8 +1,9 @@
 """Labels of an attribution, and all thresholds between them. Source: ours.
 
 Thresholds were chosen on runs of the families `CALIBRATED` of the study `proxy` alone, under another seed than that of
-its results: those of the free verdict on 152, those of audits and of the bound on 255. Softmax regression, tanh, GELU
-and ReLU networks, a CNN, matrix factorisation, GPT-2; SGD with momentum and AdamW, 20 to 160 steps, batches of 5 to 20.
+its results: those of the free verdict on 152, that of the bound on 255, those of audits on 510. Softmax regression,
+tanh, GELU and ReLU networks, a CNN, matrix factorisation, GPT-2; SGD with momentum and AdamW, 20 to 160 steps, batches
+of 5 to 20.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ class Thresholds:
     index                     √(κ² + κ_q²) up to which a run is called, in this order: trust, undecided, ranks only,
                               undecided; do not trust above
     sensitivity               G above which no run is called trust or ranks only without retraining
-    audited                   shares of what an audit leaves plausible (see `plausible_quality`) that must deserve trust
-                              and that must deserve ranks only, for an audited run to be called so
+    audited                   up to which index (the second and the fourth limit, or any): shares of what an audit
+                              leaves plausible (see `plausible_quality`) that must deserve trust, and that must deserve
+                              ranks only, for an audited run to be called so
     bound                     half-width of the free bound, in proxies: in 95 % of the runs it was chosen on it covers
                               at least 90 % of the samples
     """
@@ -36,7 +38,7 @@ class Thresholds:
     ranks: float = 0.8
     index: tuple[float, float, float, float] = (0.16, 0.25, 0.45, 0.7)
     sensitivity: float = 0.25
-    audited: tuple[float, float] = (0.95, 0.7)
+    audited: tuple[tuple[float, float], ...] = ((0.3, 0.5), (0.975, 0.5), (np.inf, 0.95))
     bound: float = 2.0
 
 
@@ -64,13 +66,15 @@ def free_label(index: float, sensitivity: float) -> Label:
 def audited_label(plausible: Plausible, index: float) -> Label:
     """The label of an audited attribution: the best one that enough of the plausible qualities deserve.
 
-    A share of .95 makes trust a one-sided confidence statement: both the lower limit of the rank correlation and the
-    upper limit of the relative error must allow it. No run that the free verdict would not trust is called so: an audit
-    of a few samples can miss the errors that the paths announce.
+    How many is enough depends on what was known before. Up to an index of .25 every run of the calibrated families
+    deserved trust, and an audit only has to leave that plausible; from there to .7 trust is a one-sided confidence
+    statement, a share of .975; beyond, where the paths announce errors that an audit of a few samples can miss, no run
+    is called trust, and ranks only takes a share of .95.
     """
-    trust, ranks = THRESHOLDS.audited
+    _, settled, _, dubious = THRESHOLDS.index
+    trust, ranks = THRESHOLDS.audited[int(index > settled) + int(index > dubious)]
     ranked = plausible.spearman >= THRESHOLDS.ranks
     trusted = (plausible.spearman >= THRESHOLDS.spearman) & (plausible.relative_error <= THRESHOLDS.error)
-    if np.mean(trusted) >= trust and index <= THRESHOLDS.index[3]:
+    if np.mean(trusted) >= trust:
         return "trust"
     return "ranks only" if np.mean(ranked) >= ranks else "do not trust"
