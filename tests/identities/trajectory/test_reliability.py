@@ -166,6 +166,7 @@ def test_an_audit_does_not_foresee_an_error_of_a_kind_that_it_did_not_see():
         (0.8, 9.0, 0.495, 0.7, "do not trust"),
         (0.99, 0.1, 1.0, 0.701, "ranks only"),
         (0.8, 9.0, 0.95, 0.701, "ranks only"),
+        (0.99, 0.1, 1.0, np.nan, "ranks only"),
         (0.8, 9.0, 0.945, 0.701, "do not trust"),
     ],
 )

@@ -72,7 +72,7 @@ def audited_label(plausible: Plausible, index: float) -> Label:
     is called trust, and ranks only takes a share of .95.
     """
     _, settled, _, dubious = THRESHOLDS.index
-    trust, ranks = THRESHOLDS.audited[int(index > settled) + int(index > dubious)]
+    trust, ranks = THRESHOLDS.audited[int(not index <= settled) + int(not index <= dubious)]  # NaN: a lost path
     ranked = plausible.spearman >= THRESHOLDS.ranks
     trusted = (plausible.spearman >= THRESHOLDS.spearman) & (plausible.relative_error <= THRESHOLDS.error)
     if np.mean(trusted) >= trust:
