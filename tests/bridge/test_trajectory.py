@@ -26,6 +26,10 @@ class OnTorch:
     def __init__(self, inner):
         self.inner, self.n, self.p = inner, inner.n, inner.p
 
+    @property
+    def fingerprint(self):
+        return self.inner.fingerprint
+
     def __getattr__(self, name):
         method = getattr(self.inner, name)
 
