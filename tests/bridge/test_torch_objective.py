@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="torch is an optional extra")
 from support.networks.torch_problems import N, batches, cnn_objective, images, mlp_objective  # noqa: E402
 from torch import nn  # noqa: E402
 
-from trak_theory.torch_bridge import TorchObjective, cross_entropy  # noqa: E402
+from trak_theory.torch_bridge import TorchObjective, cross_entropy, shared_pass  # noqa: E402
 from trak_theory.trajectory import MLP, AdamW, attribute, loss_query, retrain_without, train  # noqa: E402
 from trak_theory.trajectory.sweep import blocks  # noqa: E402
 from trak_theory.trajectory.sweep.sample_rows import SampleRows  # noqa: E402
@@ -229,16 +229,21 @@ def test_parameters_of_two_precisions_are_refused():
         TorchObjective(module, cross_entropy, *images((6,)))
 
 
+@pytest.mark.parametrize("single", [1, 10**9])
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_one_pass_gives_the_gradient_the_hessian_and_the_samples_products(name):
+def test_one_pass_gives_the_gradient_the_hessian_and_the_samples_products(monkeypatch, name, single):
+    monkeypatch.setattr(shared_pass, "SINGLE", single)
     objective = OBJECTIVES[name]()
     theta, many, rows = objective.theta(), directions(objective.p), objective.sample_gradients(objective.theta(), BATCH)
     shared = objective.shared_pass(theta, BATCH, WEIGHTS)
     np.testing.assert_allclose(shared.gradient, objective.gradient(theta, BATCH, WEIGHTS), rtol=0, atol=1e-13)
     for own in (many, many[:1]):
-        curved, inner = shared.products(own)
-        np.testing.assert_allclose(curved, objective.hvp(theta, BATCH, WEIGHTS, own), rtol=0, atol=1e-12)
+        curved = torch.ones_like(own)
+        inner = shared.products(own, curved, factor=0.5)
+        wanted = 1 + objective.hvp(theta, BATCH, WEIGHTS, own) / 2
+        np.testing.assert_allclose(curved, wanted, rtol=0, atol=1e-12)
         np.testing.assert_allclose(inner, own @ rows.T, rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(shared.products(own), inner)
         assert not curved.requires_grad
         assert not inner.requires_grad
 

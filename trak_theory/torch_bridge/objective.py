@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -131,7 +131,12 @@ class TorchObjective:
         if self.chunk is not None and len(batch) > self.chunk:
             return None
         at_once = None if self.chunk is None else self.chunk // len(batch)
-        return SharedPass(self.model, partial(self._total, batch=batch), theta, weights, at_once)
+        args, named, targets = self.rows.take(batch, theta)
+
+        def total(parts: Sequence[Tensor], own: Tensor) -> Tensor:
+            return (own * self.of_output(self.model.with_parts(parts, args, named), targets)).sum()
+
+        return SharedPass(self.model, total, theta, weights, at_once)
 
     def ggn(self, theta: Tensor, batch: ArrayLike, weights: Tensor, directions: Tensor) -> Tensor:
         def product(part: Array, own: Tensor) -> Product:

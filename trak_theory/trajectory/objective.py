@@ -59,8 +59,8 @@ class SharedDerivatives(Protocol):
         """Σ w_i ∇ℓ_i (p,)."""
         ...
 
-    def products(self, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """V (q, p) ↦ Σ w_i ∇²ℓ_i V (q, p) and ⟨∇ℓ_i, V⟩ (q, B)."""
+    def products(self, directions: Tensor, onto: Tensor | None = None, factor: float = 1.0) -> Tensor:
+        """V (q, p) ↦ ⟨∇ℓ_i, V⟩ (q, B); adds c Σ w_i ∇²ℓ_i V to `onto` (q, p), where given."""
         ...
 
 

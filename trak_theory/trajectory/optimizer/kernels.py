@@ -18,21 +18,21 @@ def plus(a: Tensor, x: Tensor, factor: Factor, into: Tensor = None) -> Tensor:
     """a + c x."""
     if _one_kernel(a, factor):
         return array_namespace(x).add(a, x, alpha=factor, out=into)
-    return _written(a + factor * x, into)
+    return written(a + factor * x, into)
 
 
 def plus_product(a: Tensor, x: Tensor, y: Tensor, factor: Factor, into: Tensor = None) -> Tensor:
     """a + c x y."""
     if _one_kernel(a, factor):
         return array_namespace(x).addcmul(a, x, y, value=factor, out=into)
-    return _written(a + factor * x * y, into)
+    return written(a + factor * x * y, into)
 
 
 def plus_quotient(a: Tensor, x: Tensor, y: Tensor, factor: Factor, into: Tensor = None) -> Tensor:
     """a + c x/y."""
     if _one_kernel(a, factor):
         return array_namespace(x).addcdiv(a, x, y, value=factor, out=into)
-    return _written(a + factor * x / y, into)
+    return written(a + factor * x / y, into)
 
 
 def mix(share: Factor, old: Tensor, new: Tensor, into: Tensor = None) -> Tensor:
@@ -56,11 +56,19 @@ def root_plus(x: Tensor, shift: Factor, into: Tensor = None) -> Tensor:
     return root
 
 
+def scaled(factor: Factor, x: Tensor, into: Tensor = None) -> Tensor:
+    """c x."""
+    if into is not None and hasattr(into, "addcmul"):
+        return array_namespace(x).mul(x, factor, out=into)
+    return written(factor * x, into)
+
+
 def _one_kernel(a: Tensor, factor: Factor) -> bool:
     return isinstance(factor, float | int) and hasattr(a, "addcmul")
 
 
-def _written(value: Tensor, into: Tensor) -> Tensor:
+def written(value: Tensor, into: Tensor) -> Tensor:
+    """The value, in `into` where that is given."""
     if into is None:
         return value
     into[...] = value

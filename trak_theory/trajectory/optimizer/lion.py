@@ -24,11 +24,11 @@ class LionStep(StepMap):
     beta1: Tensor
     beta2: Tensor
 
-    def _increment(self, state: State, g: Tensor, into: State) -> State:
+    def _increment(self, state: State, g: Tensor, into: State, less: Tensor) -> State:
         theta, m = state
-        xp = array_namespace(g)
-        direction = xp.sign(mix(self.beta1, m, g).real)
-        return -self.lr * direction - self.lr * self.weight_decay * theta, mix(self.beta2, m, g, into[1])
+        direction = array_namespace(g).sign(mix(self.beta1, m, g).real)
+        change = -self.lr * direction - self.lr * self.weight_decay * theta - less
+        return change, mix(self.beta2, m, g, into[1])
 
     def _tangent(self, state: State, g: Tensor, dstate: State, dg: Tensor) -> State:
         dtheta, dm = dstate

@@ -42,8 +42,9 @@ class MuonStep(StepMap):
         rounded = self.bfloat16 and hasattr(array_namespace(g), "bfloat16")
         return self._moved(state, g, self.iteration.in_bfloat16 if rounded else self.iteration)
 
-    def _increment(self, state: State, g: Tensor, into: State) -> State:
-        return self._moved(state, g, self.iteration)
+    def _increment(self, state: State, g: Tensor, into: State, less: Tensor) -> State:
+        change, buffer = self._moved(state, g, self.iteration)
+        return change - less, buffer
 
     def _moved(self, state: State, g: Tensor, orthogonal: Callable[[Tensor], Tensor]) -> State:
         theta, buffer = state

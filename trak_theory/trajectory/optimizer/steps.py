@@ -9,13 +9,22 @@ elementwise except the clipping norm, in the array namespace of the state, and c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from array_api_compat import array_namespace
 
 from trak_theory.numerics.tensor import Tensor
-from trak_theory.trajectory.optimizer.kernels import mix, mix_square, plus_product, plus_quotient, root_plus
+from trak_theory.trajectory.optimizer.kernels import (
+    mix,
+    mix_square,
+    plus_product,
+    plus_quotient,
+    root_plus,
+    scaled,
+    written,
+)
 from trak_theory.trajectory.sweep.blocks import blocks, in_blocks, rows_of, squared_norm
 
 State = tuple[Tensor, ...]
@@ -58,31 +67,39 @@ class StepMap(ABC):
         varying = {name: value[block] for name, value in vars(self).items() if getattr(value, "ndim", 0)}
         return replace(self, clip_norm=None, **varying) if varying or self.clip_norm is not None else self
 
-    def increment(self, state: State, gradient: Tensor, into: State | None = None) -> State:
-        """(θ' − θ, *slots'); into: arrays that may be written to, like the result."""
-        return self._increment(state, clip(gradient, self.clip_norm), into or (None,) * len(state))
+    def increment(self, state: State, gradient: Tensor, into: State | None = None, less: Tensor = 0.0) -> State:
+        """(θ' − θ − less, *slots'); into: arrays to write to, like the result; into[1] may be the gradient."""
+        return self._increment(state, clip(gradient, self.clip_norm), into or (None,) * len(state), less)
 
     def tangent(self, state: State, gradient: Tensor, dstate: State, dgradient: Tensor) -> State:
         clipped = clip(gradient, self.clip_norm)
         return self._tangent(state, clipped, dstate, clip_slope(gradient, self.clip_norm, dgradient))
 
-    def adjoint_slots(self, state: State, gradient: Tensor, cotangent: State) -> State:
-        """The slots of x̄ alone."""
-        return self._adjoint_slots(state, clip(gradient, self.clip_norm), cotangent)
-
     def adjoint(self, state: State, gradient: Tensor, cotangent: State) -> tuple[State, Tensor]:
         before, slope = self._adjoint(state, clip(gradient, self.clip_norm), cotangent)
         return before, clip_slope(gradient, self.clip_norm, slope)
+
+    def adjoint_slots(self, state: State, g: Tensor, cotangent: State, into: State | None = None) -> State:
+        """The slots of x̄ alone; gradient clipped already.
+
+        into: arrays to write them to, like the result; they may be the slots of the cotangent.
+        """
+        return _written(self._adjoint(state, g, cotangent)[0][1:], into)
+
+    def adjoint_ends(self, state: State, g: Tensor, cotangent: State, into: Tensor = None) -> tuple[Tensor, Tensor]:
+        """θ̄ and ḡ alone; gradient clipped already; into: an array to write ḡ to."""
+        (theta, *_), slope = self._adjoint(state, g, cotangent)
+        return theta, written(slope, into)
 
     def trained(self, state: State, gradient: Tensor) -> State:
         """`increment` as training computes it, which may be in another precision; gradient clipped already."""
         return self._trained(state, gradient)
 
     def _trained(self, state: State, g: Tensor) -> State:
-        return self._increment(state, g, (None,) * len(state))
+        return self._increment(state, g, (None,) * len(state), 0.0)
 
     @abstractmethod
-    def _increment(self, state: State, g: Tensor, into: State) -> State: ...
+    def _increment(self, state: State, g: Tensor, into: State, less: Tensor) -> State: ...
 
     @abstractmethod
     def _tangent(self, state: State, g: Tensor, dstate: State, dg: Tensor) -> State: ...
@@ -90,8 +107,9 @@ class StepMap(ABC):
     @abstractmethod
     def _adjoint(self, state: State, g: Tensor, cotangent: State) -> tuple[State, Tensor]: ...
 
-    def _adjoint_slots(self, state: State, g: Tensor, cotangent: State) -> State:
-        return self._adjoint(state, g, cotangent)[0][1:]
+
+def _written(slots: State, into: State | None) -> State:
+    return slots if into is None else tuple(written(own, to) for own, to in zip(slots, into, strict=True))
 
 
 @dataclass(frozen=True)
@@ -153,9 +171,9 @@ class SGDStep(StepMap):
     fresh: Tensor = 1.0  # κ
     nesterov: bool = False
 
-    def _increment(self, state: State, g: Tensor, into: State) -> State:
+    def _increment(self, state: State, g: Tensor, into: State, less: Tensor) -> State:
         change, *slots = self._linear(state, g)
-        return (change, *slots)
+        return (change - less, *slots)
 
     def _tangent(self, state: State, g: Tensor, dstate: State, dg: Tensor) -> State:
         change, *slots = self._linear(dstate, dg)
@@ -207,7 +225,7 @@ class AdamStep(StepMap):
         theta, m, v, *largest = state
         d = g if self.decoupled else g + self.weight_decay * theta
         to_m, to_v = (None, None) if into is None else into[1:3]
-        m, v = mix(self.beta1, m, d, to_m), mix_square(self.beta2, v, d, to_v)
+        v, m = mix_square(self.beta2, v, d, to_v), mix(self.beta1, m, d, to_m)  # m' may be written over d
         if not self.amsgrad:
             return d, m, v, v
         xp = array_namespace(v)
@@ -216,9 +234,9 @@ class AdamStep(StepMap):
     def _slots(self, m: Tensor, v: Tensor, used: Tensor) -> State:
         return (m, v, used) if self.amsgrad else (m, v)
 
-    def _increment(self, state: State, g: Tensor, into: State) -> State:
+    def _increment(self, state: State, g: Tensor, into: State, less: Tensor) -> State:
         _, m, v, used = self._moments(state, g, into)
-        decay = -self.lr * self.weight_decay * state[0] if self.decoupled else 0.0 * state[0]
+        decay = (-self.lr * self.weight_decay if self.decoupled else 0.0) * state[0] - less
         scale = self.correction2**0.5
         if self.inside:
             root = root_plus(used + self.correction2 * self.eps, 0.0, into[0])
@@ -251,27 +269,42 @@ class AdamStep(StepMap):
         change = slope_m / self.correction1 * dm - slope_v / self.correction2 * dused
         return (self._decay * dtheta - self.lr * change, *self._slots(dm, dv, dused))
 
+    def adjoint_slots(self, state: State, g: Tensor, cotangent: State, into: State | None = None) -> State:
+        _, *slots = self._adjoint_moments(state, g, cotangent, into)
+        return self._decayed(slots, into)
+
+    def adjoint_ends(self, state: State, g: Tensor, cotangent: State, into: Tensor = None) -> tuple[Tensor, Tensor]:
+        d, to_m, to_v, *_ = self._adjoint_moments(state, g, cotangent)
+        return self._ends(cotangent[0], d, to_m, to_v, into)
+
     def _adjoint(self, state: State, g: Tensor, cotangent: State) -> tuple[State, Tensor]:
-        d, to_m, to_v, *before = self._adjoint_moments(state, g, cotangent)
-        slope = plus_product((1 - self.beta1) * to_m, d, to_v, 2 * (1 - self.beta2))
-        theta = self._decay * cotangent[0]
-        if not self.decoupled:
-            theta = theta + self.weight_decay * slope
-        return (theta, self.beta1 * to_m, self.beta2 * to_v, *before), slope
+        d, *slots = self._adjoint_moments(state, g, cotangent)
+        decayed = self._decayed(slots, None)
+        theta, slope = self._ends(cotangent[0], d, *slots[:2])
+        return (theta, *decayed), slope
 
-    def _adjoint_slots(self, state: State, g: Tensor, cotangent: State) -> State:
-        _, to_m, to_v, *before = self._adjoint_moments(state, g, cotangent)
-        return (self.beta1 * to_m, self.beta2 * to_v, *before)
+    def _ends(self, theta: Tensor, d: Tensor, to_m: Tensor, to_v: Tensor, into: Tensor = None) -> tuple[Tensor, Tensor]:
+        """θ̄ and ḡ; to_m may be written over."""
+        slope = plus_product(scaled(1 - self.beta1, to_m, to_m), d, to_v, 2 * (1 - self.beta2), into)
+        theta = self._decay * theta
+        return theta if self.decoupled else theta + self.weight_decay * slope, slope
 
-    def _adjoint_moments(self, state: State, g: Tensor, cotangent: State) -> State:
+    def _decayed(self, slots: Sequence[Tensor], into: State | None) -> State:
+        to_m, to_v, *before = slots
+        in_m, in_v, *_ = into or (None, None)
+        return (scaled(self.beta1, to_m, in_m), scaled(self.beta2, to_v, in_v), *before)
+
+    def _adjoint_moments(self, state: State, g: Tensor, cotangent: State, into: State | None = None) -> State:
         """d, what reaches m' and v' by way of θ' too, and for AMSGrad the adjoint of w."""
         d, m, v, used = self._moments(state, g)
         theta, to_m, to_v, *to_largest = cotangent
+        in_m, in_v, *in_largest = into or (None,) * (len(state) - 1)
         slope_m, slope_v = self._slopes(m, used)
-        to_m = plus_product(to_m, slope_m, theta, -self.lr / self.correction1)
+        to_m = plus_product(to_m, slope_m, theta, -self.lr / self.correction1, in_m)
         if not self.amsgrad:
-            return d, to_m, plus_product(to_v, slope_v, theta, self.lr / self.correction2)
+            return d, to_m, plus_product(to_v, slope_v, theta, self.lr / self.correction2, in_v)
         to_used = self.lr * slope_v / self.correction2 * theta
         xp = array_namespace(v)
         grew, to_used = v.real > state[3].real, to_largest[0] + to_used
-        return d, to_m, to_v + xp.where(grew, to_used, 0.0 * to_used), xp.where(grew, 0.0 * to_used, to_used)
+        to_v = to_v + xp.where(grew, to_used, 0.0 * to_used)
+        return d, to_m, to_v, written(xp.where(grew, 0.0 * to_used, to_used), in_largest[0] if into else None)

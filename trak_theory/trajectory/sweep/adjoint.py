@@ -7,7 +7,7 @@ from itertools import groupby
 
 from trak_theory.numerics.tensor import Tensor
 from trak_theory.trajectory.optimizer.steps import State
-from trak_theory.trajectory.sweep.blocks import blocks, empty, in_blocks, zeros
+from trak_theory.trajectory.sweep.blocks import blocks, empty, zeros
 from trak_theory.trajectory.sweep.push import RecordedStep, StateChange
 
 
@@ -76,30 +76,33 @@ class Adjoint:
 
     def _slope(self, here: RecordedStep, frozen: int, rows: slice, before: Tensor) -> Tensor:
         """ḡ_t of some rows; writes θ̄_t without its curvature to `before`, and the slots of the last state kept."""
-        last = min(len(self.following), frozen - 1)
-
-        def pull(block: slice) -> tuple[Tensor]:
-            slots: State = tuple(slot[rows, block] for slot in self.slots)
-            for j in range(len(self.following), 0, -1):
-                part = self.following[j - 1].part(block)
-                slots = part.step.adjoint_slots(part.state, part.gradient, (self.thetas[j][rows, block], *slots))
-                if j - 1 == last:
-                    self._write(slots, rows, block)
-            part = here.part(block)
-            cotangent = (self.thetas[0][rows, block], *slots)
-            (theta, *own), slope = part.step.adjoint(part.state, part.gradient, cotangent)
-            before[rows, block] = theta
-            if last < 0:
-                self._write(own, rows, block)
-            return (slope,)
+        last = min(len(self.following), frozen - 1)  # whose slots, if not those of x̄_t, are kept from now on
 
         count, p = rows.stop - rows.start, before.shape[-1]
-        (slope,) = in_blocks(pull, p, here.step.blocks(count, p))
+        slope = empty((count, p), before)
+        for block in here.step.blocks(count, p):
+            own: State = tuple(slot[rows, block] for slot in self.slots)
+            slots = own
+            for j in range(len(self.following), 0, -1):
+                cotangent = (self.thetas[j][rows, block], *slots)
+                slots = self._slots(self.following[j - 1].part(block), cotangent, own if j - 1 == last else None)
+            part, cotangent = here.part(block), (self.thetas[0][rows, block], *slots)
+            if last < 0:
+                (theta, *before_slots), slope[:, block] = part.step.adjoint(part.state, part.gradient, cotangent)
+                self._write(before_slots, rows, block)
+            else:
+                theta, _ = part.step.adjoint_ends(part.state, part.gradient, cotangent, slope[:, block])
+            before[rows, block] = theta
         if here.step.clip_norm is not None:
             along = (slope @ here.gradient)[:, None]
             for block in blocks(count, p):
                 slope[:, block] = here.clipping.slope(here.gradient[block], slope[:, block], along)
         return slope
+
+    @staticmethod
+    def _slots(part: RecordedStep, cotangent: State, into: State | None) -> State:
+        """Of the adjoint before a step, on a block of coordinates."""
+        return part.step.adjoint_slots(part.state, part.gradient, cotangent, into)
 
     def _write(self, slots: Sequence[Tensor], rows: slice, block: slice) -> None:
         for slot, new in zip(self.slots, slots, strict=True):

@@ -33,11 +33,10 @@ class StepDerivatives:
             self._shared = shared_pass(self._theta, run.batches[t], run.weights(t))
         self.gradient: Tensor = run.gradient(t) if self._shared is None else self._shared.gradient
 
-    def products(self, directions: Tensor, *, curved: bool) -> tuple[Tensor | None, Tensor | None]:
-        """γ H V (q, p), if `curved`, and the inner products ⟨∇ℓ_i, V⟩ (q, B), where they come with it."""
+    def products(self, directions: Tensor, onto: Tensor | None) -> Tensor | None:
+        """Adds γ H V to `onto` (q, p), where given; the inner products ⟨∇ℓ_i, V⟩ (q, B), where they come with it."""
         if self._shared is not None:
-            product, inner = self._shared.products(directions)
-            return self._settings.damping * product if self._settings.damping != 1 else product, inner
-        if not curved:
-            return None, None
-        return self._settings.curvature_product(self._run, self._t, self._theta, directions), None
+            return self._shared.products(directions, onto, self._settings.damping)
+        if onto is not None:
+            onto += self._settings.curvature_product(self._run, self._t, self._theta, directions)
+        return None

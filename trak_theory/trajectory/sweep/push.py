@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import Literal, Protocol
 
 from trak_theory.numerics.tensor import Tensor
@@ -55,8 +54,8 @@ class Perturbation(Protocol):
         """ξ (b, block)."""
         ...
 
-    def pushed(self, block: slice) -> Tensor:
-        """g_t + ξ (b, block), a new array."""
+    def pushed(self, block: slice, into: Tensor = None) -> Tensor:
+        """g_t + ξ (b, block), a new array or written to `into`."""
         ...
 
 
@@ -83,19 +82,22 @@ def push(
         slope = None
         if estimator in (*LINEAR, "hybrid"):
             slope = here.clipping.slope(here.gradient[block], xi(block), along)
-        pushed = clipping.value(xi.pushed(block))
+        into = None if workspace is None else workspace.state(block)
+        pushed = clipping.value(xi.pushed(block, into[1] if into and len(into) > 1 else None))
         later = [step.part(block) for step in following]
-        yield block, _changes(estimator, here.part(block), later, slope, pushed, workspace)
+        yield block, _changes(estimator, here.part(block), later, slope, pushed, into)
 
 
 class Workspace:
-    """Arrays like a state of several models, on a block of coordinates, to be written to again and again."""
+    """Arrays like a state of some models, on a block of coordinates, to be written to again and again."""
 
-    def __init__(self, parts: int, numbers: int, like: Tensor) -> None:
-        self._buffers = [empty((numbers,), like) for _ in range(parts)]
+    def __init__(self, parts: int, models: int, widest: int, like: Tensor) -> None:
+        self._models = models
+        self._buffers = [empty((models * widest,), like) for _ in range(parts)]
 
-    def state(self, shape: tuple[int, ...]) -> State:
-        return tuple(buffer[: prod(shape)].reshape(shape) for buffer in self._buffers)
+    def state(self, block: slice) -> State:
+        width = block.stop - block.start
+        return tuple(buffer[: self._models * width].reshape((self._models, width)) for buffer in self._buffers)
 
 
 def _clipping(here: RecordedStep, xi: Perturbation, pieces: Sequence[slice]) -> tuple[Clipping, Tensor]:
@@ -113,24 +115,24 @@ def _changes(
     following: Sequence[RecordedStep],
     slope: Tensor,
     pushed: Tensor,
-    workspace: Workspace | None,
+    into: State | None,
 ) -> Iterator[StateChange]:
     """From the clipped gradient without the sample, `pushed`, and its derivative, `slope`; elementwise."""
     state, gradient, step = here.state, here.gradient, here.step
     if estimator in LINEAR:
         yield _linear(here, slope)
         return
-    into = None if workspace is None else workspace.state(pushed.shape)
-    base, after = step.increment(state, gradient), step.increment(state, pushed, into)
+    base = step.increment(state, gradient)
+    change, *slots = step.increment(state, pushed, into, less=base[0])
     if estimator == "hybrid":
-        yield (_minus(after[0], base[0]), *_linear(here, slope)[1:])
+        yield (change, *_linear(here, slope)[1:])
         return
     for later in following:
-        yield (_minus(after[0], base[0]), *(None,) * (len(state) - 1))
+        yield (change, *(None,) * len(slots))
         theta = later.state[0]
         base = later.step.increment((theta, *base[1:]), later.gradient)
-        after = later.step.increment((theta, *after[1:]), later.gradient, into)
-    yield tuple(_minus(a, b) for a, b in zip(after, base, strict=True))
+        change, *slots = later.step.increment((theta, *slots), later.gradient, into, less=base[0])
+    yield (change, *(_minus(own, other) for own, other in zip(slots, base[1:], strict=True)))
 
 
 def _linear(here: RecordedStep, slope: Tensor) -> State:

@@ -72,7 +72,7 @@ class Removals:
         weights = array_namespace(gradient).asarray(self.weights[part], dtype=gradient.dtype, device=device(gradient))
         return self.convention.gradient_perturbation(gradient, samples, weights, self._total)
 
-    @property
+    @cached_property
     def share(self) -> float | None:
         """a/A where ξ_i = −a ∇ℓ_i/A with the same a for all samples, else None."""
         same = self.convention.removal == "keep" and len(set(self.weights)) == 1
@@ -103,7 +103,7 @@ class Removals:
         gradients = self.gradients(part)
         xi, pieces = Perturbed(self, part, gradients), gradients.pieces
         widest = max(block.stop - block.start for block in pieces)
-        workspace = Workspace(len(self.here.state), gradients.count * widest, self.here.gradient)
+        workspace = Workspace(len(self.here.state), gradients.count, widest, self.here.gradient)
         changes = push(estimator, self.here, adjoint.following[:frozen], xi, pieces, workspace)
         return -as_numpy(sum(adjoint.inner(changed, rows, block) for block, changed in changes))
 
@@ -119,9 +119,9 @@ class Perturbed:
     def __call__(self, block: slice) -> Tensor:
         return self.removals.perturbation(self.part, self.removals.here.gradient[block], self.gradients[block])
 
-    def pushed(self, block: slice) -> Tensor:
+    def pushed(self, block: slice, into: Tensor = None) -> Tensor:
         gradient, share = self.removals.here.gradient[block], self.removals.share
-        return gradient + self(block) if share is None else plus(gradient, self.gradients[block], -share)
+        return gradient + self(block) if share is None else plus(gradient, self.gradients[block], -share, into)
 
 
 def _together(parts: list[Array], columns: int) -> Array:

@@ -131,12 +131,10 @@ def sweep_from(
         live = [r for r in adjoint.points if earliest[r] < t]
         frozen = frozen_steps(settings.estimator, run.age(t - 1), run.steps)
         for rows, slope, theta in adjoint.pull_back(here, frozen, live, queries_at_once):
-            curved, inner = derivatives.products(slope, curved=theta is not None)
+            inner = derivatives.products(slope, onto=theta)
             if linear and reading:
                 reading.slope(rows, slope, inner)
-            if theta is not None:
-                theta += curved
-            del slope, curved  # before the next segment is replayed
+            del slope  # before the next segment is replayed
         if reading:
             contribution = reading.contribution
             yield contribution
