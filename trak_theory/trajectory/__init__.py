@@ -6,6 +6,7 @@ from trak_theory.trajectory.forward_mode import forward
 from trak_theory.trajectory.largest.remedy import Remedy, retrain_top
 from trak_theory.trajectory.largest.two_stages import TwoStages, attribute_samples, attribute_top
 from trak_theory.trajectory.levels import ErrorLevels, error_levels
+from trak_theory.trajectory.many_queries import ManyQueries, attribute_many
 from trak_theory.trajectory.networks import MLP
 from trak_theory.trajectory.objective import GLMObjective, Objective
 from trak_theory.trajectory.optimizer.lion import Lion
@@ -36,6 +37,7 @@ __all__ = [
     "HorizonMap",
     "Lion",
     "Lookahead",
+    "ManyQueries",
     "Muon",
     "Objective",
     "Optimizer",
@@ -52,6 +54,7 @@ __all__ = [
     "as_sgd",
     "astype",
     "attribute",
+    "attribute_many",
     "attribute_samples",
     "attribute_top",
     "calibrate",

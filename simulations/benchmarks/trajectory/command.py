@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_limits
 from simulations.benchmarks.timing import machine
 from simulations.benchmarks.trajectory import on_numpy
 
-TABLES = ("numpy", "mlp", "gpt2", "memory")
+TABLES = ("numpy", "mlp", "gpt2", "many", "memory")
+MANY = 100_000  # parameters up to which the whole sweep over many queries is made beside the small ones
 PARAMETERS = (9_000, 100_000, 1_000_000)
 
 
@@ -26,9 +27,10 @@ def main(
     """AdamW runs, one thread: processor time in multiples of one training run without recording.
 
     numpy: a 64-16-10 tanh network in float64. mlp, gpt2: torch modules in float32, against their own plain torch loop.
-    Looped retraining is timed on 20 samples, extrapolated to n. memory: peaks of sweeps over the mlp at the largest p,
-    ⌈√T⌉ checkpoints, each in a process of its own, beside what `sweep_memory` says; and 1,000 steps of 100,000
-    parameters on disk.
+    Looped retraining is timed on 20 samples, extrapolated to n. many: the queries from sweeps of fewer rows, with the
+    error that they say and the true one, over the mlp at every p up to 100,000. memory: peaks of sweeps over the mlp
+    at the largest p, ⌈√T⌉ checkpoints, each in a process of its own, beside what `sweep_memory` says; and 1,000 steps
+    of 100,000 parameters on disk.
     """
     if unknown := set(table) - set(TABLES):
         raise typer.BadParameter(f"no table {', '.join(sorted(unknown))}; choose of {', '.join(TABLES)}")
@@ -42,6 +44,12 @@ def main(
 
                 for p in parameters:
                     on_torch.table(name, p, steps, queries, repeats, seed)
+        if "many" in table and find_spec("torch"):
+            from simulations.benchmarks.trajectory import many
+
+            for p in parameters:
+                if p <= MANY:
+                    many.table(p, steps, queries, repeats, seed)
         if "memory" in table and find_spec("torch"):
             from simulations.benchmarks.trajectory import memory
 
