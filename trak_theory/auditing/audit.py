@@ -60,7 +60,7 @@ def audit(
     rng                of the simulated scores that given ones are compared with; default a fixed seed, so that the
                        same input gets the same verdict
 
-    Healthy scores are called broken in 1 of 300 audits; `python -m simulations.benchmarks audit_alarms` measures that.
+    Healthy scores are called broken in 1 of 150 audits; `python -m simulations.benchmarks audit_alarms` measures that.
 
     >>> rng = np.random.default_rng(0)
     >>> features, queries = rng.standard_normal((60, 40)), rng.standard_normal((3, 40))
