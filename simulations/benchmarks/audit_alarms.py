@@ -91,10 +91,10 @@ def _cancer(count: int, rng: Generator) -> Array:
 
 
 def _tangents(data: Array, rng: Generator) -> Array:
-    """Gradients of a ReLU network with eight hidden units, of unit output weights."""
+    """Gradients of a ReLU network with eight hidden units, unit output weights and a bias: no row is 0."""
     hidden = data @ rng.standard_normal((data.shape[1], 8)) / np.sqrt(data.shape[1])
     inner = (hidden > 0)[:, :, None] * data[:, None]
-    return np.hstack([inner.reshape(len(data), -1), np.maximum(hidden, 0.0)])
+    return np.hstack([inner.reshape(len(data), -1), np.maximum(hidden, 0.0), np.ones((len(data), 1))])
 
 
 def _four_times(count: int, rng: Generator) -> Array:
