@@ -26,6 +26,7 @@ HEALTHY = ((50, 1), (50, 5), (100, 1), (400, 1), (N, Q))
 SHARE_OF_RANK = {"μ = 0": 0.3, "μ > 0": 0.5, "k near rank": 0.9}
 SCALE = 37.0  # a package's own factor, which no check may see
 ONLY_HELP = "One corruption by name, without the healthy scores."
+UNSEEN_HELP = "Families that had no part in the design of the alarms."
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,53 @@ FAMILIES = (
     Family("Gaussian, ReLU features", lambda count, rng: rng.standard_normal((count, 20)), _relu(250)),
     Family("heavy-tailed features", lambda count, rng: rng.standard_t(3, (count, 120)), _heavy),
     Family("GLM design", lambda count, rng: rng.standard_normal((count, 60)), _scaled),
+)
+
+
+def _lengths_of_all_sizes(count: int, rng: Generator) -> Array:
+    return rng.standard_normal((count, 60)) * rng.standard_t(2.5, (count, 1))
+
+
+def _categories(count: int, rng: Generator) -> Array:
+    """Fourteen categorical variables, one column a level."""
+    shares = [rng.dirichlet(np.full(levels, 0.5)) for levels in rng.integers(4, 24, 14)]
+    return np.hstack([np.eye(len(share))[rng.choice(len(share), count, p=share)] for share in shares])
+
+
+def _crossed(data: Array, rng: Generator) -> Array:
+    """The levels, and products of 200 pairs of them."""
+    first, second = rng.integers(data.shape[1], size=(2, 200))
+    return np.hstack([data, data[:, first] * data[:, second]])
+
+
+def _cancer(count: int, rng: Generator) -> Array:
+    from sklearn.datasets import load_breast_cancer
+
+    data = load_breast_cancer().data[rng.permutation(569)[:count]]
+    return (data - data.mean(0)) / data.std(0)
+
+
+def _tangents(data: Array, rng: Generator) -> Array:
+    """Gradients of a ReLU network with eight hidden units, unit output weights and a bias: no row is 0."""
+    hidden = data @ rng.standard_normal((data.shape[1], 8)) / np.sqrt(data.shape[1])
+    inner = (hidden > 0)[:, :, None] * data[:, None]
+    return np.hstack([inner.reshape(len(data), -1), np.maximum(hidden, 0.0), np.ones((len(data), 1))])
+
+
+def _four_times(count: int, rng: Generator) -> Array:
+    return rng.standard_normal((count // 4 + 1, 60))[rng.integers(count // 4 + 1, size=count)]
+
+
+def _clusters(count: int, rng: Generator) -> Array:
+    return rng.standard_normal((5, 60))[rng.integers(5, size=count)] + 0.15 * rng.standard_normal((count, 60))
+
+
+UNSEEN = (
+    Family("lengths of all sizes", _lengths_of_all_sizes, _relu(250)),
+    Family("categories and crosses", _categories, _crossed),
+    Family("breast cancer, gradients of a ReLU network", _cancer, _tangents),
+    Family("every row four times", _four_times, _relu(250)),
+    Family("five tight clusters", _clusters, _relu(250)),
 )
 
 
@@ -174,29 +222,31 @@ def main(
     repeats: Annotated[int, typer.Option(help="Projections of each problem.", min=1)] = 25,
     seed: int = 2026,
     only: Annotated[str | None, typer.Option(help=ONLY_HELP)] = None,
+    unseen: Annotated[bool, typer.Option("--unseen", help=UNSEEN_HELP)] = False,
 ) -> None:
     """Share of audits that alarm, with its binomial s.e.; every problem has its own calibration."""
     if only not in (None, *CORRUPTIONS):
         raise typer.BadParameter(f"{only!r} is none of {', '.join(CORRUPTIONS)}")
+    families = UNSEEN if unseen else FAMILIES
     with threadpool_limits(1):
         if only is None:
-            _all_healthy(problems, repeats, seed)
+            _all_healthy(families, problems, repeats, seed)
         typer.echo(f"Corrupted scores, n = {N}, q = {Q} ({problems} problems × {repeats} projections a cell)\n")
-        typer.echo("| corruption | regime | " + " | ".join(f.name for f in FAMILIES) + " | Kendall with healthy |")
-        typer.echo("|---" * (len(FAMILIES) + 3) + "|")
+        typer.echo("| corruption | regime | " + " | ".join(f.name for f in families) + " | Kendall with healthy |")
+        typer.echo("|---" * (len(families) + 3) + "|")
         for regime in ("μ = 0", "μ > 0"):
             names = [name for name in CORRUPTIONS if regime == "μ > 0" or not name.startswith("ridge")]
-            _corrupted([name for name in names if only in (None, name)], regime, problems, repeats, seed)
+            _corrupted(families, [name for name in names if only in (None, name)], regime, problems, repeats, seed)
 
 
-def _all_healthy(problems: int, repeats: int, seed: int) -> None:
+def _all_healthy(families: tuple[Family, ...], problems: int, repeats: int, seed: int) -> None:
     typer.echo(f"Healthy scores ({problems} problems × {repeats} projections a cell)\n")
     typer.echo("| family | regime | n | q | alarms |\n|---|---|---|---|---|")
     healthy: list[bool] = []
-    for family in FAMILIES:
+    for number, family in enumerate(families):
         for n, q in HEALTHY:
-            for regime in SHARE_OF_RANK:
-                rng = np.random.default_rng([seed, n, q, FAMILIES.index(family), list(SHARE_OF_RANK).index(regime)])
+            for index, regime in enumerate(SHARE_OF_RANK):
+                rng = np.random.default_rng([seed, n, q, number, index])
                 found = list(_healthy(family, n, q, regime, problems, repeats, rng))
                 healthy += found
                 typer.echo(f"| {family.name} | {regime} | {n} | {q} | {rate(found)} |")
@@ -213,13 +263,15 @@ def _healthy(
             yield cell.alarms(cell.scores(projection))
 
 
-def _corrupted(names: list[str], regime: str, problems: int, repeats: int, seed: int) -> None:
+def _corrupted(
+    families: tuple[Family, ...], names: list[str], regime: str, problems: int, repeats: int, seed: int
+) -> None:
     cells = {
         family.name: [
             Cell.of(Problem.drawn(family, N, Q, making), regime, calibrating)
             for making, calibrating in (child.spawn(2) for child in np.random.default_rng([seed, 1]).spawn(problems))
         ]
-        for family in FAMILIES
+        for family in families
     }
     for name in names:
         corruption = CORRUPTIONS[name]

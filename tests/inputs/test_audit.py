@@ -174,3 +174,17 @@ def test_all_zero_features_are_named():
     data = {**arrays(), "features": np.zeros((30, 50))}
     with pytest.raises(ValueError, match="all features are zero"):
         audit(**data, k=5)
+
+
+def test_a_ridge_in_units_of_an_unknown_p_is_refused(tmp_path):
+    file = tmp_path / "features.npz"
+    np.savez(file, **arrays(p=20))
+    options = ("--projected", "--package", "traker", "--ridge", "0.5")
+    assert "give parameters (--parameters)" in refused(file, tmp_path, *options)
+
+
+def test_a_p_that_is_not_known_is_not_invented():
+    rng = np.random.default_rng(0)
+    given = rng.standard_normal((60, 8)), rng.standard_normal((3, 8)), -rng.random(60)
+    assert audit(*given, projected=True, ridge=0.5).setting["p"] is None
+    assert audit(*given, projected=True, ridge=0.5, parameters=100).setting["p"] == 100

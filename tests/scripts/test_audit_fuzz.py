@@ -87,4 +87,4 @@ def test_what_a_store_lacks_is_said(name, stores, tmp_path):
     if name in ("folder", "compressed"):
         assert told is None
     else:
-        assert any(words in told for words in ("scores only", "no query gradients", "diagonal blocks")), told
+        assert any(words in told for words in ("scores only", "no query gradients", "modules has")), told

@@ -60,7 +60,7 @@ def audit(
     rng                of the simulated scores that given ones are compared with; default a fixed seed, so that the
                        same input gets the same verdict
 
-    Healthy scores are called broken in 1 of 300 audits; `python -m simulations.benchmarks audit_alarms` measures that.
+    Healthy scores are called broken in 1 of 150 audits; `python -m simulations.benchmarks audit_alarms` measures that.
 
     >>> rng = np.random.default_rng(0)
     >>> features, queries = rng.standard_normal((60, 40)), rng.standard_normal((3, 40))
@@ -87,13 +87,16 @@ def _setting(
     top: int | None,
 ) -> Row:
     n, width = data.features.shape
-    p, count = data.parameters, len(data.members)
+    p, count = data.parameters or width, len(data.members)
     if projected and k not in (None, width):
         raise ValueError(f"k = {k}, but the projected features have {width} dimensions: leave k out")
     if count > 1 and ensemble not in (1, count):
         raise ValueError(f"ensemble = {ensemble}, but the features hold {count} projections: leave ensemble out")
     k = width if projected else min(known.default_k, p) if k is None else k
     value = known.default_value if ridge is None else ridge
+    if data.parameters is None and known.unit(p, k) != known.unit(p + 1, k):
+        unit = f"{known.name}'s {known.parameter} is in units of p, which projected features do not show"
+        raise ValueError(f"{unit}: give parameters (--parameters)")
     check_setting(p, k=k, ensemble=ensemble, ridge=value)
     if fraction is not None and not 0 < fraction < 1:
         raise ValueError(f"fraction must lie in (0, 1), got {fraction}")
@@ -103,7 +106,7 @@ def _setting(
     _check_ridge(data, value * known.unit(p, k))
     return {
         "n": n,
-        "p": p,
+        "p": data.parameters,
         "queries": len(data.informative),
         "k": k,
         "ensemble": max(ensemble, count),

@@ -21,6 +21,8 @@ MEANINGS = {
     "worst point": "one point lies far outside its error bars: permuted points, or other residuals",
     "joint spread": "their noise is not correlated as one projection of these features makes it",
     "worst direction": "their noise is not correlated as one projection of these features makes it",
+    "correlation in whitened coordinates": "direction by direction they do not follow what the features imply",
+    "tails in whitened coordinates": "some directions lie far outside their error bars: permuted rows or queries",
     "weak directions": "they have parts that no projection of these features has: another k, or rounding",
     "effective rank": "the score matrix does not have the rank that the features give",
     "energy beyond the rank": "the score matrix has a higher rank than k allows",
@@ -44,7 +46,7 @@ def alarm_numbers(check: ScoreCheck) -> str:
     worst = check.worst
     return (
         f"{worst.name}: {worst.value:.3g} where the law says {worst.expected:.3g} ± {worst.sd:.2g}; healthy scores are "
-        "as extreme in any statistic in 1 of 300 audits"
+        "as extreme in any statistic in 1 of 150 audits"
     )
 
 

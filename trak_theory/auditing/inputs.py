@@ -26,6 +26,7 @@ class AuditData:
 
     members      (features, queries) of every projection that is given; one unless the features are projected. Rows of
                  a store may come as StoredRows, which are read in blocks
+    parameters   p; None where projected features do not show it
     informative  (q,) queries whose gradient is not zero
     epsilon      relative rounding of the coarsest of features and scores
     """
@@ -34,7 +35,7 @@ class AuditData:
     residual: Array
     curvature: Array
     scores: Array | None
-    parameters: int
+    parameters: int | None
     informative: Array
     epsilon: float
     notes: tuple[str, ...]
@@ -89,8 +90,8 @@ class AuditData:
             raise ValueError("all query gradients are zero: no score says anything")
         if not informative.all():
             notes.append(f"{_named('Query', ~informative)} zero gradient: left out, all scores are 0.")
-        width = p if parameters is None or not projected else parameters
-        return AuditData(members, residual, curvature, scores, width, informative, epsilon, tuple(notes))
+        known = parameters if projected else p
+        return AuditData(members, residual, curvature, scores, known, informative, epsilon, tuple(notes))
 
 
 def _named(kind: str, chosen: Array) -> str:

@@ -121,7 +121,7 @@ def examine(
         for rows, asked in data.members
     )
     stored = Projections(kernels, data.residual, setting["ensemble"])
-    unit = package.unit(setting["p"], setting["k"])
+    unit = package.unit(setting["p"] or setting["k"], setting["k"])
     remarks = list(data.notes)
     recommendation: Row = {}
     if recipe is None:

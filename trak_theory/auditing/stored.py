@@ -13,7 +13,7 @@ from trak_theory.auditing.inputs import Features, Queries
 from trak_theory.auditing.packages import Package
 from trak_theory.auditing.result import Audit
 from trak_theory.auditing.stores import Store
-from trak_theory.auditing.stores.contents import Member
+from trak_theory.auditing.stores.contents import OTHERWISE, Member
 from trak_theory.errors import StoreError
 from trak_theory.numerics.rows import StoredRows
 from trak_theory.retraining.ridge_rule import TrainingRecipe
@@ -45,13 +45,18 @@ def audit_store(store: Store, **options: Unpack[Options]) -> Audit:
 
 
 def _check_complete(store: Store) -> None:
-    if not store.members:
-        raise StoreError(f"{store.path}: holds scores only: without gradients there is nothing to compare them with")
-    if any(member.queries is None for member in store.members):
-        kept = f"which {store.package} has not kept: save features, queries and scores as features.npz"
-        raise StoreError(f"{store.path}: holds no query gradients, {kept}")
+    """Refuse a store that no audit can do without, the least curable lack first, in the words of its reader."""
     if store.blocks:
-        raise StoreError(f"{store.path}: a kernel of {len(store.blocks)} diagonal blocks has no law here")
+        own = f"each of its {len(store.blocks)} modules has a projection or an inverse of its own, and only one for all"
+        raise StoreError(f"{store.path}: {own} has a law here: {store.missing.get('law', OTHERWISE)}")
+    if not store.members:
+        raise StoreError(f"{store.path}: holds scores only, which an audit compares with gradients: {_lacking(store)}")
+    if any(member.queries is None for member in store.members):
+        raise StoreError(f"{store.path}: holds no query gradients: {_lacking(store)}")
+
+
+def _lacking(store: Store) -> str:
+    return store.missing.get("features") or store.missing.get("queries") or OTHERWISE
 
 
 def _scale(store: Store, parameters: int | None) -> float | None:

@@ -14,7 +14,9 @@ from trak_theory.auditing.checking.whitened import Whitening, whitening_of
 from trak_theory.laws.conditional_rank_law import spread_triples
 from trak_theory.projection.kernel_law import KernelLaw
 
-DRAWS = 299  # an alarm needs a statistic beyond those of all of them: 1 in 300 healthy scores
+DRAWS = 299
+EXTREME = 2 / (DRAWS + 1)  # an alarm: at most one set of simulated scores is as extreme; 1 in 150 healthy ones
+REACH = 0.995  # quantile of a statistic's own draws that its distance is measured by: heavy tails set no bar for others
 PAIRS = 5_000
 EQUAL = 1e-6  # in the logarithm: lengths that are alike show no trend
 TINY = 1e-3  # of the typical score
@@ -25,7 +27,7 @@ FLOOR = 1e-6  # share of the energy below which single precision decides
 class Statistic:
     """A statistic of the given scores beside its mean and standard deviation under the law.
 
-    excess: distance from the median of simulated scores, in units of their own 97.5 % distance on that side.
+    excess: distance from the median of simulated scores, in units of their own 99.5 % distance on that side.
     """
 
     name: str
@@ -39,8 +41,8 @@ class Statistic:
 class ScoreCheck:
     """Statistics of given scores and the share of (simulated and given) scores as extreme as the given ones.
 
-    p_value is that of the largest excess, a multiple of 1/(DRAWS + 1); healthy scores reach its least value, which is
-    an alarm, in 1 of DRAWS + 1 audits, whatever n, q and the dependence between points, queries and statistics.
+    p_value is that of the largest excess, a multiple of 1/(DRAWS + 1); healthy scores reach one of its two least
+    values, an alarm, in 1 of 150 audits, whatever n, q and the dependence between points, queries and statistics.
     """
 
     statistics: tuple[Statistic, ...]
@@ -48,7 +50,7 @@ class ScoreCheck:
 
     @property
     def alarm(self) -> bool:
-        return self.p_value <= 1 / (DRAWS + 1)
+        return self.p_value <= EXTREME
 
     @property
     def worst(self) -> Statistic:
@@ -74,7 +76,7 @@ class Calibration:
         """Compare scores (n, q) of unknown positive scale, of the points and queries that are drawn."""
         given = self.yardstick(scores)
         table = np.array([list(row.values()) for row in (given, *self.simulated)])
-        low, centre, high = np.quantile(table, [0.025, 0.5, 0.975], axis=0)
+        low, centre, high = np.quantile(table, [1 - REACH, 0.5, REACH], axis=0)
         reach = np.where(table > centre, high - centre, centre - low)
         excess = np.abs(table - centre) / np.where(reach > 0, reach, np.inf)
         extreme = excess.max(1)
@@ -112,6 +114,7 @@ class Yardstick:
             "worst query": _log(energies[1].max()) / 2,
             "worst point": _log(energies[0].max()) / 2,
             **self._joint(given - self.mean),
+            **self._whitened(scores),
             **self._exchanged(given),
             **self._likelihoods(given),
             **self._spectrum(scores),
@@ -127,6 +130,14 @@ class Yardstick:
             "joint spread": _log(float(ratio.sum() / strong.sum())) / 2,
             "worst direction": _log(float((ratio.sum(1) / np.maximum(strong.sum(1), 1)).max())) / 2,
             "weak directions": _log(FLOOR + squares[~strong].sum() / squares.sum()),
+        }
+
+    def _whitened(self, scores: Array) -> dict[str, float]:
+        """Of scores without their factor: no large row or column outweighs the others."""
+        error, correlation = self.whitening.standardised(scores)
+        return {
+            "correlation in whitened coordinates": correlation,
+            "tails in whitened coordinates": _log(np.sum(error**4) / np.sum(error**2) ** 2),
         }
 
     def _exchanged(self, scores: Array) -> dict[str, float]:

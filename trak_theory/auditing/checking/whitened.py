@@ -40,24 +40,41 @@ class Whitening:
 
         Of scores without their factor; in the directions between points that are strong for some query.
         """
-        strong = self.strong.any(1)
-        roots = np.sqrt(self.variances[strong].max(1))
-        given = (self.left.T @ scores)[strong] / roots[:, None]
-        means = (self.mean @ self.right.T)[strong] / roots[:, None]
+        given, means = self._between_points(scores)
         squares = np.sum(given**2, 0)[:, None] + np.sum(means**2, 0) - 2 * given.T @ means
-        fits = -0.5 * squares / self.lengths - 0.5 * len(roots) * np.log(self.lengths)
+        fits = -0.5 * squares / self.lengths - 0.5 * len(given) * np.log(self.lengths)
         gains = fits - np.diag(fits)[:, None]
         return np.asarray(gains[~np.eye(len(gains), dtype=bool)])
 
+    def standardised(self, scores: Array) -> tuple[Array, float]:
+        """Errors (m, q) of T = s(mean + error) in units of their sd, and the correlation of T with the mean so.
+
+        At the likeliest s; every direction between points that is strong for some query, for every query.
+        """
+        given, means = (rows / np.sqrt(self.lengths) for rows in self._between_points(scores))
+        energy, cross = float(np.sum(given**2)), float(np.sum(given * means))
+        scale = _likeliest(energy, cross, given.size)
+        return given / scale - means, cross / float(np.sqrt(energy * np.sum(means**2)))
+
+    def _between_points(self, scores: Array) -> tuple[Array, Array]:
+        """Scores and their means (m, q), each direction that is strong for some query in its unit."""
+        strong = self.strong.any(1)
+        roots = np.sqrt(self.variances[strong].max(1))[:, None]
+        return (self.left.T @ scores)[strong] / roots, (self.mean @ self.right.T)[strong] / roots
+
     def log_likelihood(self, scores: Array) -> float:
-        """Of T = s(mean + error), maximised over s: with N numbers, N s² + s⟨T, m⟩ − |T|² = 0 in whitened products."""
+        """Of T = s(mean + error), maximised over s."""
         scores = self.rotated(scores)[self.strong]
         mean, variances = self.mean[self.strong], self.variances[self.strong]
         energy, cross = np.sum(scores**2 / variances), np.sum(scores * mean / variances)
-        count = variances.size
-        scale = 2 * energy / (cross + np.sqrt(cross**2 + 4 * count * energy))  # the stable form of the positive root
+        scale = _likeliest(float(energy), float(cross), variances.size)
         error = np.sum((scores / scale - mean) ** 2 / variances)
-        return float(-0.5 * error - count * np.log(scale) - 0.5 * np.sum(np.log(variances)))
+        return float(-0.5 * error - variances.size * np.log(scale) - 0.5 * np.sum(np.log(variances)))
+
+
+def _likeliest(energy: float, cross: float, count: int) -> float:
+    """The factor s > 0 with N s² + s⟨T, m⟩ − |T|² = 0 in whitened products, in the stable form of the root."""
+    return 2 * energy / (cross + float(np.sqrt(cross**2 + 4 * count * energy)))
 
 
 def whitening_of(draws: ScoreDraws, law: KernelLaw) -> Whitening:

@@ -35,7 +35,7 @@ GLOSSARY = {
     "LDS": "Linear datamodelling score: how well summed scores predict outputs of models retrained on subsets. Read it "
     "against its ceiling: training noise alone keeps it below 1.",
     "alarm": "The given scores are compared with 299 simulated sets of scores of the stated setting; a statistic more "
-    "extreme than in all of them is an alarm. Healthy scores raise one in 1 of 300 audits.",
+    "extreme than in all of them but one is an alarm. Healthy scores raise one in 1 of 150 audits.",
 }
 
 
@@ -172,7 +172,7 @@ def _appendix(audit: Audit) -> list[Section]:
         ("the given scores against the law", "", [audit.scores_check] if audit.scores_check else []),
         (
             "the given scores against 299 simulated ones",
-            "Excess: distance from their median, in units of their 97.5 % distance. Logarithms but for correlation, "
+            "Excess: distance from their median, in units of their 99.5 % distance. Logarithms but for correlation, "
             "coverage and Kendall. " + ("" if check is None else f"Joint p-value {check.p_value:.3f}."),
             statistics,
         ),

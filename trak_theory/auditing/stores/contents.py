@@ -13,6 +13,8 @@ from numpy import ndarray as Array
 from trak_theory.errors import StoreError
 from trak_theory.numerics.rows import ChunkedRows
 
+OTHERWISE = "audit the network itself, from the file that `trak-theory features` writes"
+
 
 class RecoveredRidge(NamedTuple):
     """μ of XᵀX + μI in the scale of the stored rows, its standard error, relative residual of the fit, and factor.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from trak_theory.auditing.stores import own
@@ -14,6 +15,7 @@ from trak_theory.errors import StoreError
 
 PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".joblib", ".meta"})  # .pt and .meta: dattri-llm's
 EXPORT = "dattri-llm and torch.save write them; save the arrays with numpy.savez as features.npz"
+MOST_FOLDERS, MOST_NAMED = 100, 3
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,17 @@ def recognise(path: Path | str, *, scores: str | None = None) -> Store:
 def _told_apart(path: Path, found: list[Reader]) -> str:
     if found:
         return f"looks like a store of {' and of '.join(reader.package for reader in found)}: give the folder of one"
+    if inside := _inside(path):
+        return f"is no store itself, but holds {', '.join(inside)}: give the folder of one"
     files = [path] if path.is_file() else sorted(path.iterdir())
     if pickles := [file.name for file in files if file.suffix in PICKLES]:
         return f"holds pickles ({pickles[0]}; {', '.join(sorted(PICKLES))}), which are never loaded: {EXPORT}"
     looked_for = "; ".join(f"{reader.package}: {' or '.join(reader.marks)}" for reader in READERS)
     return f"is no store of a known package; looked for {looked_for}"
+
+
+def _inside(path: Path) -> list[str]:
+    """The first sub-folders that are stores, with the package that wrote them; at most two levels down."""
+    folders = (sub for pattern in ("*/", "*/*/") for sub in islice(sorted(path.glob(pattern)), MOST_FOLDERS))
+    known = ((sub, reader.package) for sub in folders for reader in READERS if reader.matches(sub))
+    return [f"{sub.relative_to(path)} ({package})" for sub, package in islice(known, MOST_NAMED)]

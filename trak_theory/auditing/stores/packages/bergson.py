@@ -29,8 +29,11 @@ from trak_theory.errors import StoreError
 from trak_theory.numerics.gram import blocked_gram
 from trak_theory.numerics.rows import ChunkedRows
 
-MARKS = ("info.json with 'grad_sizes' or 'num_scores'", "scores/info.json")
-INDEX_MISSING = "`bergson build RUN/index` with the projection settings of the run: training gradients are not kept"
+MARKS = ("info.json with 'grad_sizes' or 'num_scores'", "scores/info.json", "config.yaml with 'bergson_version'")
+SAME = "with the model, data, loss and projection of the run"
+BUILD = f"`bergson build RUN/index` {SAME}"
+INDEX_MISSING = f"a run keeps no training gradients; {BUILD} adds them (RUN/checkpoint_<i>/index for several)"
+TRAK = f"audit a run: `bergson trak RUN --loss_fn log_odds --projection_target global`, and {BUILD}"
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,9 @@ class _Damping:
 
 
 def matches(path: Path) -> bool:
-    """An index, a folder of scores, or a run that holds them."""
-    return _is_index(path) or _is_scores(path) or _is_scores(path / "scores") or _is_index(path / "index")
+    """An index, a folder of scores, a run that holds them, or one that has only begun."""
+    found = _is_index(path) or _is_scores(path) or _is_scores(path / "scores") or _is_index(path / "index")
+    return found or mentions(path / "config.yaml", b"bergson_version")
 
 
 def read(path: Path, scores: str | None = None) -> Store:
@@ -86,7 +90,7 @@ def _index_only(path: Path) -> Store:
         scale_factor=index.scale_factor,
         over_root_p=index.over_root_p,
         blocks=index.blocks,
-        missing={"scores": "the folder of a run that holds index/, query/ and scores/"},
+        missing={"scores": TRAK, "queries": TRAK, "law": TRAK},
         notes=(*notes, *index.notes, NO_CHECKSUMS),
     )
 
@@ -99,7 +103,7 @@ def _run(path: Path, folder: Path) -> Store:
         raise StoreError(f"{folder}: one score a point, the largest over queries: score with score = individual")
     parts = _parts(path, folder)
     if scores is None and not parts:
-        raise StoreError(f"{path}: neither index/ nor scores/ is there")
+        raise StoreError(f"{path}: neither index/ nor scores/ is there: the run of bergson is not finished, or failed")
     for part in parts:
         _check_shapes(path, part.member, scores)
         notes += part.notes
@@ -121,7 +125,9 @@ def _described(config: Config, part: _Part | None) -> Store:
     """A store with what the configuration and the index say, and no numbers yet."""
     described = Store(package="bergson", path=Path(), version=config.version, parameter="damping_factor")
     if part is None:
-        return replace(described, projected=config.projected, missing={"features": INDEX_MISSING})
+        single = config.field("index_cfg", "projection_target") == "global"
+        return replace(described, projected=config.projected, missing={"features": INDEX_MISSING if single else TRAK})
+    missing = {"law": TRAK} if part.member.queries is not None else {"law": TRAK, "queries": part.notes[-1]}
     return replace(
         described,
         projected=part.index.projected,
@@ -130,6 +136,7 @@ def _described(config: Config, part: _Part | None) -> Store:
         over_root_p=part.index.over_root_p,
         ridge=part.damping.value,
         blocks=part.blocks if len(part.blocks) > 1 else (),
+        missing=missing,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from numpy import ndarray as Array
 
 from trak_theory.auditing.stores.chunks import joined, mean_eigenvalues, scores_beside
-from trak_theory.auditing.stores.contents import Member, RecoveredRidge, Store
+from trak_theory.auditing.stores.contents import OTHERWISE, Member, RecoveredRidge, Store
 from trak_theory.auditing.stores.files import (
     BFLOAT16,
     NO_CHECKSUMS,
@@ -33,7 +33,7 @@ METADATA = "batch_metadata.json"
 MARKS = ("batch_metadata.json with grad/chunk_gradients_*.mmap",)
 MISSING = {
     "ridge": "--ridge: damping is not stored; `recovered_ridge` is what ifvp tells",
-    "queries": "queries in features.npz: the projected gradients of the queries are not stored",
+    "queries": f"dattri stores none; {OTHERWISE}",
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy import ndarray as Array
 
-from trak_theory.auditing.stores.contents import Store
+from trak_theory.auditing.stores.contents import OTHERWISE, Store
 from trak_theory.auditing.stores.files import NO_CHECKSUMS, count, entry, read_json
 from trak_theory.auditing.stores.safetensors import read_safetensors
 from trak_theory.auditing.stores.values import checked_rows
@@ -51,7 +51,7 @@ def read(path: Path, scores: str | None = None) -> Store:
         projected=False,
         parameter="damping_factor (null: a tenth of the mean eigenvalue)",
         ridge=None if damping is None else float(damping),
-        missing={"features": "no gradients are stored: compare with another method, or give features.npz"},
+        missing={"features": f"kronfluence stores none; {OTHERWISE}"},
         notes=(*notes, SIGN, NO_CHECKSUMS),
     )
 

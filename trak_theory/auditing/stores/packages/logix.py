@@ -16,7 +16,7 @@ from typing import NamedTuple
 from numpy import ndarray as Array
 
 from trak_theory.auditing.stores.chunks import joined, scores_beside
-from trak_theory.auditing.stores.contents import Member, Store
+from trak_theory.auditing.stores.contents import OTHERWISE, Member, Store
 from trak_theory.auditing.stores.files import (
     NO_CHECKSUMS,
     count,
@@ -33,7 +33,7 @@ MARKS = ("log_rank_<r>_chunk_<c>.mmap",)
 NAME = re.compile(r"log_rank_(\d+)_chunk_(\d+)\.mmap")
 MISSING = {
     "ridge": "--ridge: the damping of compute_influence is not stored",
-    "queries": "queries in features.npz: the gradients of the queries are not logged",
+    "queries": f"LogIX logs none; {OTHERWISE}",
 }
 
 
