@@ -26,7 +26,7 @@ help:
 	@echo "make test                               lint, types and the whole test suite"
 	@echo "make test-gpu                           the tests of torch runs on the accelerator that torch finds"
 	@echo "make nightly                            every test, 2,000 examples a property, 1e6 radii, three new seeds"
-	@echo "make mutants                            320 mutants of the formulas against the fast tests: an hour and a half"
+	@echo "make mutants                            320 mutants of the formulas against the fast tests (resumable)"
 	@echo "make coverage                           lines of trak_theory that the fast tests run"
 	@echo "make quick                              the tests that take seconds"
 

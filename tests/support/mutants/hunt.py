@@ -2,10 +2,12 @@
 
 REACH is what reach.py wrote. The tree is copied and mutated there. A mutant meets the tests that run its line, the
 quickest first, and if they let it live every fast test of their files. RESULTS gets a line for each mutant as it is
-judged. Exit status 1: too few were killed, or a survivor is not in tests/controls/mutants.toml.
+judged; an interrupted run goes on from there if package and tests are the same. Exit status 1: too few were killed, or
+a survivor is not in tests/controls/mutants.toml.
 """
 
 import compileall
+import hashlib
 import json
 import os
 import shutil
@@ -19,7 +21,7 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 
 from mutate import run
-from sites import places, sample
+from sites import Mutant, places, sample
 
 ROOT = Path(__file__).parents[3]
 SEED, COUNT = 20261129, 320
@@ -94,14 +96,26 @@ def scratch_copy(folder):
     compileall.compile_dir("trak_theory", quiet=1, force=True, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
 
 
-def hunt(mutants, reach, log):
+def stored(results):
+    """The fates that an interrupted run found with this package and these tests."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path().glob("t*/**/*.py")))).hexdigest()
+    lines = results.read_text().splitlines() if results.exists() else []
+    if lines[:1] != [digest]:
+        results.write_text(f"{digest}\n")
+        return {}
+    rows = map(json.loads, lines[1:])
+    return {Mutant(**row["mutant"]): row["killed_by"] for row in rows}
+
+
+def hunt(mutants, reach, results):
     """{mutant: what kills it}."""
     check_unmutated(reach)
-    fates = {}
+    known, fates = stored(results), {}
     for number, mutant in enumerate(mutants, 1):
-        fates[mutant] = killed_by(mutant, reach)
-        log.write(json.dumps({**asdict(mutant), "killed_by": fates[mutant]}) + "\n")
-        log.flush()
+        fates[mutant] = known[mutant] if mutant in known else killed_by(mutant, reach)
+        if mutant not in known:
+            with results.open("a") as file:
+                file.write(json.dumps({"mutant": asdict(mutant), "killed_by": fates[mutant]}) + "\n")
         print(f"{number}/{len(mutants)} {mutant.path}:{mutant.number} {fates[mutant] or 'LIVES'}", file=sys.stderr)
     return fates
 
@@ -129,10 +143,10 @@ def main(reach, results, count=COUNT, seed=SEED):
     rooms = {f"trak_theory/{file}": room for room, files in settings["rooms"].items() for file in files}
     judged = {(entry["path"], entry["line"], entry["mutated"]): entry["equivalent"] for entry in settings["survivors"]}
     equivalent = {each for each, same in judged.items() if same}
-    with tempfile.TemporaryDirectory() as scratch, results.open("w") as log:
+    with tempfile.TemporaryDirectory() as scratch:
         scratch_copy(scratch)
         everything = [place for file in rooms for place in places(Path(file))]
-        fates = hunt(sample(everything, int(count), int(seed)), reach, log)
+        fates = hunt(sample(everything, int(count), int(seed)), reach, results)
         table, share = report(rooms, everything, fates, equivalent)
     print(f"Seed {seed}.\n\n{table}\n\nKilled: {share:.1%} of those that are not equivalent.")
     unjudged = [mutant for mutant, killer in fates.items() if not killer and key(mutant) not in judged]
