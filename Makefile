@@ -15,7 +15,7 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: paper figures claims docs theory nightly test test-gpu quick lint coverage clean help
+.PHONY: paper figures claims docs theory nightly mutants test test-gpu quick lint coverage clean help
 
 help:
 	@echo "make paper [SIZE=quick|full] [JOBS=2]   run every study, draw every figure (resumable)"
@@ -26,6 +26,7 @@ help:
 	@echo "make test                               lint, types and the whole test suite"
 	@echo "make test-gpu                           the tests of torch runs on the accelerator that torch finds"
 	@echo "make nightly                            every test, 2,000 examples a property, 1e6 radii, three new seeds"
+	@echo "make mutants                            320 mutants of the formulas against the fast tests (resumable)"
 	@echo "make coverage                           lines of trak_theory that the fast tests run"
 	@echo "make quick                              the tests that take seconds"
 
@@ -78,6 +79,12 @@ nightly: $(READY)
 		HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $(JOBS) -q --hypothesis-seed=$$seed || exit 1; \
 		$(BIN)/python -m simulations.benchmarks certificates --radii 1000000 --seed $$seed || exit 1; \
 	done
+
+# In a copy of the tree; tests/controls/mutants.toml lists the files, the tests and the judged survivors.
+mutants: $(READY)
+	mkdir -p build
+	$(BIN)/python tests/support/mutants/reach.py > build/reach.json
+	$(BIN)/python tests/support/mutants/hunt.py build/reach.json build/mutants.jsonl
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Certified intervals and the order they prove hold on every input, against minimisers in fifty digits."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from support.problems import queries_for, random_glm, seeds
 
 from simulations.workloads.data import real_problem
 from trak_theory import GLM, Logistic, Squared, leave_one_out, newton
+from trak_theory.loo.certificates import certificate_for
 from trak_theory.loo.certified_order import certified_order
 from trak_theory.loo.intervals import Interval, newton_interval
 
@@ -167,3 +169,15 @@ def test_equality_of_the_rank_bound():
     assert certified_order(Interval(line, np.zeros((5, 1))), unknown).proved == pytest.approx(0.6)
     with pytest.raises(ValueError, match="shape"):
         certified_order(Interval(line, line), np.zeros((4, 1)))
+
+
+def test_rounding_of_a_gradient_is_counted_in_the_norm_of_the_problem_without_the_point():
+    """‖e‖_{M⁻¹} reaches ‖e‖_{H⁻¹}/√(1 − h) along the point's own row; here 1 − h < .1."""
+    fit = GLM([[8.0], [0.5], [-0.5], [1.0]], [1.0, 0.0, 1.0, 1.0], loss="squared", ridge=0.1).fit()
+    certificate, block, none = certificate_for(fit, np.ones((1, 1)), sharp=False), np.array([0]), np.zeros(1)
+    remaining, points = certificate.evaluator.problems.remaining[0], np.zeros((1, 1))
+    exact = certificate.evaluator.evaluate(block, points, none)
+    rounded = replace(exact, decrement=none, spread=none, rounding=np.full(1, 1e-6))
+    assert remaining < 0.1
+    for _, distance in certificate.near(block, rounded):
+        assert 1e-6 / np.sqrt(remaining) <= distance[0] <= 1.01e-6 / np.sqrt(remaining)

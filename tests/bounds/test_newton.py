@@ -11,9 +11,11 @@ from support.problems import seeds
 from trak_theory import GLM, Logistic, Poisson, PseudoHuber, Squared
 from trak_theory.loo.bounds import (
     chord_radius,
+    largest_of_others,
     newton_certificate,
     newton_decrement_bound,
     strong_convexity_radius,
+    two_layer_curvature,
 )
 
 ROUNDING = 1e-6  # of whitening at condition 1e8, relative
@@ -124,3 +126,19 @@ def test_leverage_one_and_runaway_changes_are_infinite():
     assert np.isinf(bound[[0, 2]]).all()
     assert np.isinf(change[[0, 2]]).all()
     assert np.isfinite(bound[1])
+
+
+@pytest.mark.parametrize("n", [2, 3, 400])
+def test_the_largest_of_the_others(n):
+    values = np.random.default_rng(n).standard_normal(n)
+    assert np.array_equal(largest_of_others(values), [np.delete(values, i).max() for i in range(n)])
+
+
+def test_the_curvature_of_two_layers_is_reached_where_both_suprema_are():
+    """By the block of one hidden unit, [[0, σ₁‖x̃‖], [σ₁‖x̃‖, aσ₂‖x̃‖²]]."""
+    inputs, weights = np.random.default_rng(0).standard_normal((4, 3)), np.array([0.5, -2.0])
+    found = two_layer_curvature(inputs, weights, sup_first=0.7, sup_second=1.3, distance=0.25)
+    for x, bound in zip(inputs, found, strict=True):
+        length = np.linalg.norm([*x, 1.0])
+        block = [[0.0, 0.7 * length], [0.7 * length, 2.25 * 1.3 * length**2]]
+        assert bound == pytest.approx(np.linalg.norm(block, 2))

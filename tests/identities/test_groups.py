@@ -170,3 +170,12 @@ def test_the_one_dimensional_interaction_is_the_derivative_of_the_minimiser():
     mixed = sum(s * t * minimiser(s * h, t * h) for s in (1, -1) for t in (1, -1)) / (4 * h * h)
     values = {OBJECTIVE[2]: 2, OBJECTIVE[3]: 1, POINT[1]: 0.3, POINT[2]: 0.4, OTHER_POINT[1]: -0.5, OTHER_POINT[2]: 0.7}
     assert float(sp.N(interaction_in_one_dimension().subs(values))) == pytest.approx(mixed, rel=1e-5)
+
+
+def test_group_newton_is_undefined_where_one_point_of_the_group_holds_a_direction_alone():
+    """Without ridge: the first point is alone on the first column, the second shares its own with two others."""
+    features = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 2.0]])
+    lin = GLM(features, [1.0, 2.0, 3.0, 4.0]).fit().linearize(np.eye(2))
+    found = group_newton(lin, [[0, 1], [1, 2]])
+    assert np.isnan(found[0]).all()
+    assert np.isfinite(found[1]).all()

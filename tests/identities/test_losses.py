@@ -92,3 +92,11 @@ def test_asymptotic_slopes(loss):
         residual = loss.residual(targets, np.full(2, far))
         assert np.allclose(residual[finite], slope[finite], rtol=1e-3, atol=1e-6)
         assert np.all(np.abs(residual[~finite]) > 100)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+def test_slopes_at_infinity_are_limits_of_the_residual(loss):
+    targets, far = np.array(TARGETS[loss.name]), 700.0
+    for slope, output in zip(loss.asymptotic_slopes(targets), (-far, far), strict=True):
+        slope, reached = np.clip(slope, -far / 2, far / 2), loss.residual(targets, np.full(2, output))
+        assert np.allclose(slope, np.clip(reached, -far / 2, far / 2), rtol=1e-5)

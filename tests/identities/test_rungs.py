@@ -46,6 +46,17 @@ def test_newton_and_influence_are_their_dense_formulas(loss, n, p, intercept):
         close(newton(lin), -(lin.residual / (1 - leverage))[:, None] * cross)
 
 
+def test_several_columns_without_a_ridge_in_a_row_space():
+    """p > n, three columns unpenalised: they are not rotated with the others."""
+    rng, ridge = np.random.default_rng(5), np.full(40, 0.7)
+    ridge[[2, 11, 30]] = 0.0
+    rows, queries, curvature = rng.standard_normal((12, 40)), rng.standard_normal((4, 40)), rng.uniform(0.5, 2, 12)
+    lin = Linearization(rows, np.ones(12), curvature, ridge, queries)
+    gram, cross = dense_kernel(rows, curvature, ridge, queries)
+    close(lin.leverage, curvature * np.diag(gram))
+    close(lin.cross, cross)
+
+
 def test_rows_of_zero_curvature_need_no_special_case():
     glm = random_glm(2, n=30, p=70, intercept=True)
     fit, queries = glm.fit(), queries_for(glm, 2)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau, rankdata, spearmanr
 from support import digits_features
 
 from trak_theory import GLM, Linearization, agreement, newton, trak
@@ -122,6 +122,13 @@ def test_a_lossless_projection_agrees_with_its_own_kernel():
     assert abs(perfect.spearman - 1) < 4 * perfect.spearman.se
 
 
+def test_a_reversed_reference_agrees_with_nothing_in_gaussian_queries():
+    lin = fitted(60, 12)
+    law = KernelLaw(spectrum(lin.features, np.eye(12)), 12)
+    opposite = rank_law_against(lin.residual[:, None] * law.mean, lin.residual, law, gaussian=True)
+    assert [opposite.pearson, opposite.kendall, opposite.slope] == pytest.approx([-1.0] * 3)
+
+
 def test_without_noise_the_ranks_are_those_of_the_means():
     """k = p: Kendall and Spearman from triples against scipy's on all points."""
     lin = fitted(150, 12)
@@ -134,6 +141,20 @@ def test_without_noise_the_ranks_are_those_of_the_means():
     spearman = np.mean([spearmanr(a, b).statistic for a, b in zip(reference.T, estimate.T, strict=True)])
     assert abs(predicted.kendall - kendall) < 4 * predicted.kendall.se
     assert abs(predicted.spearman - spearman) < 4 * predicted.spearman.se
+
+
+def test_ranks_of_few_points_with_ties():
+    """τ_b of scipy, and the covariance of midranks over that without ties: 12 Σ R̃_i S̃_i/(n³ − n); zero rows tie."""
+    rows, rng = np.random.default_rng(0).standard_normal((12, 3)), np.random.default_rng(1)
+    rows[:4] = 0
+    lin = Linearization(rows, np.ones(12), np.ones(12), 1.0, rng.standard_normal((30, 3)))
+    law = KernelLaw(spectrum(lin.features, lin.queries), 3)
+    reference = np.exp(0.3 * rng.standard_normal(law.mean.shape) - law.mean) * rows.any(1, keepdims=True)
+    predicted, scores = rank_law_against(reference, lin.residual, law), -law.mean.round(12)
+    kendall = np.mean([kendalltau(a, b).statistic for a, b in zip(reference.T, scores.T, strict=True)])
+    midranks = (rankdata(each, axis=0) - 6.5 for each in (reference, scores))
+    assert predicted.kendall == pytest.approx(kendall, abs=0.01)
+    assert predicted.spearman == pytest.approx(12 * np.sum(np.multiply(*midranks), 0).mean() / (12**3 - 12), abs=0.01)
 
 
 def test_triples_are_distinct_and_even():
@@ -153,6 +174,7 @@ def test_triples_are_distinct_and_even():
         ({"k": 70}, "no rank law applies"),
         ({"k": 20, "query_covariance": np.eye(3)}, r"query_covariance has shape \(3, 3\), the features have p = 80"),
         ({"k": 20, "query_covariance": -np.eye(80)}, "must be positive semi-definite"),
+        ({"k": 20, "query_covariance": np.diag([1.0] * 79 + [-1e-3])}, "must be positive semi-definite"),
         ({"k": 20, "query_covariance": np.triu(np.ones((80, 80)))}, "not symmetric"),
         ({"k": 81}, "k = 81 exceeds p = 80"),
     ],

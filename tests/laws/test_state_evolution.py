@@ -115,6 +115,22 @@ def test_channel_quadrature_has_the_exact_moments(channel, kappa, alpha, sigma):
         assert points.signal @ points.label == pytest.approx(kappa**2 * mean, rel=1e-6)
 
 
+@pytest.mark.parametrize("channel", [Bernoulli(), Counts(), Additive(0.7)], ids=["bernoulli", "counts", "additive"])
+@pytest.mark.parametrize("signal", [-1.5, 0.4, 2.0])
+def test_sampled_labels_have_the_mean_of_the_channel(channel, signal):
+    """z-scores of 20,000 labels."""
+    labels = channel.sample(np.full(20_000, signal), np.random.default_rng(0))
+    mean = {Bernoulli: expit, Counts: np.exp, Additive: float}[type(channel)](signal)
+    assert abs(labels.mean() - mean) < 4 * labels.std() / np.sqrt(labels.size)
+
+
+def test_labels_without_noise_that_the_output_equals():
+    """z = s = y: the pair (0, z − y) is all zeros."""
+    points = Additive(0.0).points(1.0, 1.0, 0.0, 20)
+    assert not points.output.any()
+    assert not points.signal.any()
+
+
 def test_poisson_probabilities_agree_with_a_direct_integral():
     points = Counts().points(1.0, 0.8, 0.3, 80)
     nodes, weights = np.polynomial.hermite_e.hermegauss(150)

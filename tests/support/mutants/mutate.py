@@ -6,25 +6,43 @@ libraries, and not the package: a mutation costs the time of its tests.
 
 import json
 import os
+import resource
 import sys
+from importlib import import_module
 from pathlib import Path
 
-import pytest  # loaded once, for all forks, as are the two below
-import scipy.optimize
-import scipy.stats  # noqa: F401
-import sympy  # noqa: F401
+import hypothesis
+import pytest
+
+for slow in ("hypothesis.strategies", "scipy.optimize", "scipy.stats", "sklearn.svm", "statsmodels.api", "sympy"):
+    import_module(slow)
+
+# pytest would load hypothesis itself, to rewrite its assertions, at every fork.
+OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
+OPTIONS += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 
 
-def run(selected):
-    """The exit code of pytest on `selected`, in a fork that imports the package afresh."""
+class Unshrunk:
+    """A property that fails is not asked for its smallest example."""
+
+    def pytest_collection(self):
+        phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
+        hypothesis.settings.register_profile("unshrunk", hypothesis.settings(), phases=phases)
+        hypothesis.settings.load_profile("unshrunk")
+
+
+def run(selected, seconds=resource.RLIM_INFINITY):
+    """The exit code of pytest on `selected`, in a fork that imports the package afresh; at most `seconds` of CPU."""
     child = os.fork()
     if child == 0:
         code = pytest.ExitCode.INTERNAL_ERROR
         try:
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             silence = os.open(os.devnull, os.O_WRONLY)
             os.dup2(silence, 1)
             os.dup2(silence, 2)
-            code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *selected])
+            code = pytest.main([*OPTIONS, *selected], plugins=[Unshrunk()])
         finally:
             os._exit(int(code))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
