@@ -22,7 +22,8 @@ from simulations.ledger.page import DIGEST_MARKS, FULL_MARKS, STUDY_MARKS, betwe
 
 CHEAP = 1.0  # seconds that a cell to compute again may be expected to take
 LAST_DIGITS = 1e-3  # relative to the largest entry of a column: other processors round otherwise
-ALLOWANCES = {"relative_radius": 0.1}  # columns that measure rounding itself
+ALLOWANCES = {"relative_radius": 0.1, "truth_radius": 0.1}  # columns that measure rounding itself
+OF_STANDARD_ERRORS = 0.1  # a few signs of influences that vanish but for rounding move these by some per cent
 
 
 def faults(page: Path, quick: Path, full: Path) -> list[str]:
@@ -72,7 +73,11 @@ def _differing(there: list[dict[str, Any]], here: list[dict[str, Any]]) -> list[
         return ["number of rows"]
     columns = dict.fromkeys(name for row in [*there, *here] for name in row)
     values = {name: ([r.get(name) for r in there], [r.get(name) for r in here]) for name in columns}
-    return [name for name in columns if not _agree(*values[name], ALLOWANCES.get(name, LAST_DIGITS))]
+    return [name for name in columns if not _agree(*values[name], _allowance(name))]
+
+
+def _allowance(column: str) -> float:
+    return OF_STANDARD_ERRORS if column.endswith("_se") else ALLOWANCES.get(column, LAST_DIGITS)
 
 
 def _agree(there: list[Any], here: list[Any], margin: float) -> bool:

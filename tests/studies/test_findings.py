@@ -312,6 +312,12 @@ def test_other_rows_are_told_from_last_digits():
     assert check._differing(rows, rows[:1]) == ["number of rows"]
 
 
+@pytest.mark.parametrize("column", ["sign_se", "truth_radius"])
+def test_what_measures_rounding_may_move_by_some_per_cent(column):
+    assert check._differing([{column: 1.0}], [{column: 1.09}]) == []
+    assert check._differing([{column: 1.0}], [{column: 1.11}]) == [column]
+
+
 def test_a_page_without_marks_is_left_alone(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("no marks")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 from array_api_compat import array_namespace, device
@@ -27,7 +27,7 @@ class ManyQueries:
     influence (n, q)    presence sign; the projection of `attribute(run, query, …).influence` on `rank` combinations
     error               √(Σ of squared errors over all scores) against that, estimated without bias in its square
     error_se            its standard error over the random probes; NaN for one probe
-    relative_error      error/√(Σ influence²)
+    relative_error      error/√(Σ influence²); 0 where both vanish
     rows                of the sweep: the rank and the probes
     """
 
@@ -38,7 +38,8 @@ class ManyQueries:
 
     @property
     def relative_error(self) -> float:
-        return self.error / float(np.linalg.norm(self.influence))
+        size = float(np.linalg.norm(self.influence))
+        return self.error / size if size > 0 else (0.0 if self.error == 0 else inf)
 
 
 def attribute_many(
@@ -60,7 +61,8 @@ def attribute_many(
     all scores, whatever the run. With rank ≥ the rank of S the scores are those of `attribute` to rounding.
 
     probes    random signs; each costs a row. Two tell the error to about a third.
-    Valid for what is read off the end of the run. Source: ours; Hutchinson's estimator of a trace.
+    Valid for what is read off the end of the run. Memory: a sweep of rank + probes queries and S. Raises ValueError for
+    a rank or a number of probes below 1, and where SSᵀ is not finite. Source: ours; Hutchinson's estimator of a trace.
 
     >>> from trak_theory.trajectory import MLP, SGD, loss_query, train
     >>> model = MLP(np.eye(6), [0, 1, 1, 0, 1, 0], hidden=(4,))
@@ -92,7 +94,11 @@ def attribute_many(
 
 def _leading(slopes: Tensor, rank: int) -> Array:
     """The leading eigenvectors of SSᵀ, (q, rank)."""
-    return np.linalg.eigh(as_numpy(slopes @ slopes.T))[1][:, : -rank - 1 : -1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        gram = as_numpy(slopes @ slopes.T)
+    if not np.isfinite(gram).all():
+        raise ValueError("the queries' gradients at the end of the run are not finite, or their squares overflow")
+    return np.linalg.eigh(gram)[1][:, : -rank - 1 : -1]
 
 
 def _follow(numbers: Array, like: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trak_theory.trajectory import MLP, AdamW, attribute, attribute_many, loss_query, train
+from trak_theory.trajectory import MLP, SGD, AdamW, Lion, ManyQueries, attribute, attribute_many, loss_query, train
 from trak_theory.trajectory.batches import shuffled_epochs
 
 
@@ -72,3 +72,28 @@ def test_more_rows_leave_less(run):
 def test_wrong_counts_are_refused(run, wrong, says):
     with pytest.raises(ValueError, match=says):
         attribute_many(run, query(run), rng=np.random.default_rng(0), **{"rank": 2, **wrong})
+
+
+@pytest.mark.parametrize(("error", "says"), [(0.0, 0.0), (1e-3, np.inf)])
+def test_the_relative_error_of_scores_that_vanish(error, says):
+    assert ManyQueries(np.zeros((3, 2)), error, 0.0, 4).relative_error == says
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e200])
+def test_slopes_whose_squares_are_not_finite_are_refused(run, wrong):
+    slopes = np.ones((run.objective.p, 3))
+    slopes[4, 1] = wrong
+    with pytest.raises(ValueError, match="gradients at the end of the run are not finite, or their squares overflow"):
+        attribute_many(run, slopes, rank=2, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    "optimizer", [SGD(0.1, momentum=0.9), AdamW(0.01, amsgrad=True, clip_norm=0.5), Lion(1e-3, weight_decay=0.1)]
+)
+def test_repeated_queries_cost_no_more_than_the_different_ones(run, optimizer):
+    trained = train(run.objective, run.state(0)[0], run.batches, optimizer)
+    twice = loss_query(run.objective, np.array([0, 1, 0, 1, 1]))
+    whole = attribute(trained, twice).influence
+    many = attribute_many(trained, twice, rank=2, rng=np.random.default_rng(3))
+    np.testing.assert_allclose(many.influence, whole, rtol=0, atol=1e-10 * np.abs(whole).max())
+    assert many.relative_error < 1e-10

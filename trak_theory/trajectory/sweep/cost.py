@@ -85,13 +85,13 @@ def sweep_memory(sizes: RunSizes, queries: int, *, estimator: Estimator = "froze
         p · (s · (checkpoints + segment + held) + q(s + k) + k + work).
 
     s = 1 + slots; k: steps that the estimator freezes there (two-step 1, frozen-push 9 at the start of the run); held:
-    their states in the next segment; work: g, and either a batch of per-sample gradients or ḡ and H ḡ of each query
-    (first-order, sgd: both), in pieces that fit into CHUNK. By autograd ḡ and H ḡ count twice, since the parameters'
-    parts are joined, and first-order needs no per-sample gradients. What else a pass through the model takes, the model
-    and the samples are not counted, nor what an allocator keeps of freed memory.
+    their states in the next segment; work: g, and either a batch of per-sample gradients or ḡ and H ḡ of each query, in
+    pieces that fit into CHUNK (first-order, sgd: ḡ, and either of the others; by autograd they need no per-sample
+    gradients). What else a pass through the model takes, the model and the samples are not counted, nor what an
+    allocator keeps of freed memory.
 
     >>> sweep_memory(RunSizes(p=10**7, steps=200, batch=32, every=15), 1, estimator="two-step") // 2**20
-    3707
+    3631
     """
     vector = sizes.p * sizes.itemsize
     samples, rows = pieces_of(vector)
@@ -101,10 +101,11 @@ def sweep_memory(sizes: RunSizes, queries: int, *, estimator: Estimator = "froze
 def _vectors(sizes: RunSizes, t: int, queries: int, estimator: Estimator, samples: int, rows: int) -> float:
     frozen = frozen_steps(estimator, t - 1, sizes.steps - t)
     states = sizes.kept + sizes.segment + sizes.held(t, frozen)
-    gradients, products = min(sizes.batch, samples), 2 * min(queries, rows)
-    if sizes.autograd:
-        gradients, products = (0 if estimator in LINEAR else gradients), 2 * products
-    busy = gradients + products if estimator in LINEAR else max(gradients, products)
+    gradients, slopes = min(sizes.batch, samples), min(queries, rows)
+    if estimator in LINEAR:
+        busy = slopes + max(slopes, 0 if sizes.autograd else gradients)
+    else:
+        busy = max(gradients, 2 * slopes)
     return sizes.state * (states + 1 / SHARE) + queries * (sizes.state + frozen) + frozen + 1 + busy
 
 
