@@ -23,6 +23,7 @@ from simulations.ledger.page import DIGEST_MARKS, FULL_MARKS, STUDY_MARKS, betwe
 CHEAP = 1.0  # seconds that a cell to compute again may be expected to take
 LAST_DIGITS = 1e-3  # relative to the largest entry of a column: other processors round otherwise
 ALLOWANCES = {"relative_radius": 0.1, "truth_radius": 0.1}  # columns that measure rounding itself
+NOUGHT = 1e-15  # of quantities of order one, which vanish in exact arithmetic
 OF_STANDARD_ERRORS = 0.1  # a few signs of influences that vanish but for rounding move these by some per cent
 
 
@@ -84,7 +85,7 @@ def _agree(there: list[Any], here: list[Any], margin: float) -> bool:
     scale = float(
         np.max(np.abs([value for value in there if isinstance(value, float) and math.isfinite(value)]), initial=0)
     )
-    return all(_same(first, second, margin * scale) for first, second in zip(there, here, strict=True))
+    return all(_same(first, second, max(margin * scale, NOUGHT)) for first, second in zip(there, here, strict=True))
 
 
 def _same(there: Any, here: Any, margin: float) -> bool:

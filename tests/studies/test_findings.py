@@ -318,6 +318,11 @@ def test_what_measures_rounding_may_move_by_some_per_cent(column):
     assert check._differing([{column: 1.0}], [{column: 1.11}]) == [column]
 
 
+def test_what_vanishes_but_for_rounding_may_be_any_rounding():
+    assert check._differing([{"gap": 0.0}], [{"gap": -6e-19}]) == []
+    assert check._differing([{"gap": 0.0}], [{"gap": 1e-14}]) == ["gap"]
+
+
 def test_a_page_without_marks_is_left_alone(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("no marks")
