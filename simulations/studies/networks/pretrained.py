@@ -103,7 +103,7 @@ STUDY = Study(
     quick=grid(model=["small Llama"], learning_rate=[1e-3], removed=[32], replicate=range(2)),
     full=[
         *grid(model=["small Llama"], learning_rate=[1e-3], removed=[32], replicate=range(10)),
-        *grid(model=["SmolLM2, two blocks"], learning_rate=[1e-5, 1e-4], removed=[20], replicate=range(2)),
+        *grid(model=["SmolLM2, two blocks"], learning_rate=[1e-5], removed=[20], replicate=range(2)),
     ],
     seconds=lambda params: 12 if params["model"] == "small Llama" else 2400,
     extra="torch",
