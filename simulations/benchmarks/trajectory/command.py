@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from itertools import product
 from typing import Annotated
 
 import typer
@@ -38,19 +39,16 @@ def main(
     with threadpool_limits(1):
         if "numpy" in table:
             on_numpy.table(steps, repeats, seed)
-        for name in ("mlp", "gpt2"):
-            if name in table and find_spec("torch"):
-                from simulations.benchmarks.trajectory import on_torch
+        if find_spec("torch"):
+            _on_torch(table, parameters, steps, queries, repeats, seed)
 
-                for p in parameters:
-                    on_torch.table(name, p, steps, queries, repeats, seed)
-        if "many" in table and find_spec("torch"):
-            from simulations.benchmarks.trajectory import many
 
-            for p in parameters:
-                if p <= MANY:
-                    many.table(p, steps, queries, repeats, seed)
-        if "memory" in table and find_spec("torch"):
-            from simulations.benchmarks.trajectory import memory
+def _on_torch(table: list[str], parameters: list[int], steps: int, queries: int, repeats: int, seed: int) -> None:
+    from simulations.benchmarks.trajectory import many, memory, on_torch
 
-            memory.table(max(parameters), steps, queries, seed)
+    for name, p in product([name for name in ("mlp", "gpt2") if name in table], parameters):
+        on_torch.table(name, p, steps, queries, repeats, seed)
+    for p in [p for p in parameters if p <= MANY and "many" in table]:
+        many.table(p, steps, queries, repeats, seed)
+    if "memory" in table:
+        memory.table(max(parameters), steps, queries, seed)
