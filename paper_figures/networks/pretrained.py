@@ -33,8 +33,8 @@ def draw(results: Path) -> Drawing:
         axis.set_title(f"{model}, peak rate {rate:g}")
     shared_legend(figure, axes[0], 2)
     caption = (
-        "One epoch after pretraining: 16 steps of AdamW with betas (.9, .999), warm-up over two steps, then linear decay. "
-        f"Spearman correlation with retraining without one sequence, mean over {frame['queries'].iloc[0]} held-out "
+        "One epoch after pretraining: 16 steps of AdamW with betas (.9, .999), warm-up over two steps, then linear "
+        f"decay. Spearman correlation with retraining without one sequence, mean over {frame['queries'].iloc[0]} held-out "
         f"sequences as queries: {_sizes(frame)}. Matched pairs agree on what a removal does to the denominator of the "
         f"batch mean; the published protocol is the third pair. Mean ± s.e. over {replicates(numbers)} runs."
     )
