@@ -32,11 +32,12 @@ def draw(results: Path) -> Drawing:
         _panel(axis, rows)
         axis.set_title(f"{model}, peak rate {rate:g}")
     shared_legend(figure, axes[0], 2)
+    queries = frame["queries"].iloc[0]
     caption = (
         "One epoch after pretraining: 16 steps of AdamW with betas (.9, .999), warm-up over two steps, then linear "
-        f"decay. Spearman correlation with retraining without one sequence, mean over {frame['queries'].iloc[0]} held-out "
-        f"sequences as queries: {_sizes(frame)}. Matched pairs agree on what a removal does to the denominator of the "
-        f"batch mean; the published protocol is the third pair. Mean ± s.e. over {replicates(numbers)} runs."
+        f"decay. Spearman correlation with retraining without one sequence, mean over {queries} held-out sequences as "
+        f"queries: {_sizes(frame)}. Matched pairs agree on what a removal does to the denominator of the batch mean; "
+        f"the published protocol is the third pair. Mean ± s.e. over {replicates(numbers)} runs."
     )
     return Drawing(figure, numbers, caption)
 
@@ -46,8 +47,15 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
     for place, ((truth, estimate), label) in enumerate(PAIRS.items()):
         chosen = rows[(rows["truth"] == truth) & (rows["estimate"] == estimate)].set_index("estimator").loc[names]
         heights = [row + (place - 1.5) * APART for row in range(len(names))]
-        shape = {"color": COLOURS[place], "marker": MARKERS[place], "linestyle": "none", "label": label}
-        axis.errorbar(chosen["mean"], heights, xerr=chosen["se"].fillna(0.0), **shape)
+        axis.errorbar(
+            chosen["mean"],
+            heights,
+            xerr=chosen["se"].fillna(0.0),
+            color=COLOURS[place],
+            marker=MARKERS[place],
+            linestyle="none",
+            label=label,
+        )
     axis.set_yticks(range(len(names)), [ESTIMATORS[name] for name in names])
     axis.set(xlabel="Spearman with retraining", ylim=(len(names) - 0.4, -0.6))
     axis.grid(axis="x")
