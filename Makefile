@@ -80,11 +80,11 @@ nightly: $(READY)
 		$(BIN)/python -m simulations.benchmarks certificates --radii 1000000 --seed $$seed || exit 1; \
 	done
 
-# In a copy of the tree; tests/controls/mutants.toml lists the files, the tests and the judged survivors.
+# In copies of the tree; tests/controls/mutants.toml lists the files, the tests and the judged survivors.
 mutants: $(READY)
 	mkdir -p build
 	$(BIN)/python tests/support/mutants/reach.py > build/reach.json
-	$(BIN)/python tests/support/mutants/hunt.py build/reach.json build/mutants.jsonl
+	$(BIN)/python tests/support/mutants/hunt.py build/reach.json build/mutants.jsonl $(JOBS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

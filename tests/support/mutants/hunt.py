@@ -1,9 +1,9 @@
-"""Mutants of the core rooms against the fast tests: python hunt.py REACH RESULTS [COUNT [SEED]].
+"""Mutants of the core rooms against the fast tests: python hunt.py REACH RESULTS [JOBS [COUNT [SEED]]].
 
-REACH is what reach.py wrote. The tree is copied and mutated there. A mutant meets the tests that run its line, the
-quickest first, and if they let it live every fast test of their files. RESULTS gets a line for each mutant as it is
-judged; an interrupted run goes on from there if package and tests are the same. Exit status 1: too few were killed, or
-a survivor is not in tests/controls/mutants.toml.
+REACH is what reach.py wrote. Each of JOBS processes copies the tree and mutates its copy. A mutant meets the tests that
+run its line, the quickest first, and if they let it live every fast test of their files. RESULTS gets a line for each
+mutant as it is judged; an interrupted run goes on from there if package and tests are the same. Exit status 1: too few
+were killed, or a survivor is not in tests/controls/mutants.toml.
 """
 
 import compileall
@@ -15,8 +15,10 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from itertools import accumulate
+from multiprocessing import get_context
 from pathlib import Path
 from py_compile import PycInvalidationMode
 
@@ -86,7 +88,9 @@ def check_unmutated(reach):
         raise SystemExit(f"tests fail without a mutant: exit status {code}")
 
 
-def scratch_copy(folder):
+def settle(reach, scratch):
+    """A copy of the tree to work in, for this process alone."""
+    folder = tempfile.mkdtemp(dir=scratch)
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, Path(folder, name))
@@ -94,6 +98,7 @@ def scratch_copy(folder):
     sys.path.insert(0, folder)
     # The digest of a source, not its second, tells whether its bytecode is of this mutant.
     compileall.compile_dir("trak_theory", quiet=1, force=True, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+    check_unmutated(reach)
 
 
 def stored(results):
@@ -107,17 +112,21 @@ def stored(results):
     return {Mutant(**row["mutant"]): row["killed_by"] for row in rows}
 
 
-def hunt(mutants, reach, results):
+def hunt(mutants, reach, results, jobs):
     """{mutant: what kills it}."""
-    check_unmutated(reach)
-    known, fates = stored(results), {}
-    for number, mutant in enumerate(mutants, 1):
-        fates[mutant] = known[mutant] if mutant in known else killed_by(mutant, reach)
-        if mutant not in known:
+    fates = {mutant: killer for mutant, killer in stored(results).items() if mutant in set(mutants)}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ProcessPoolExecutor(jobs, get_context("fork"), settle, (reach, scratch)) as pool,
+    ):
+        running = {pool.submit(killed_by, mutant, reach): mutant for mutant in mutants if mutant not in fates}
+        for done in as_completed(running):
+            mutant, fate = running[done], done.result()
+            fates[mutant] = fate
             with results.open("a") as file:
-                file.write(json.dumps({"mutant": asdict(mutant), "killed_by": fates[mutant]}) + "\n")
-        print(f"{number}/{len(mutants)} {mutant.path}:{mutant.number} {fates[mutant] or 'LIVES'}", file=sys.stderr)
-    return fates
+                file.write(json.dumps({"mutant": asdict(mutant), "killed_by": fate}) + "\n")
+            print(f"{len(fates)}/{len(mutants)} {mutant.path}:{mutant.number} {fate or 'LIVES'}", file=sys.stderr)
+    return {mutant: fates[mutant] for mutant in mutants}
 
 
 def report(rooms, everything, fates, equivalent):
@@ -137,17 +146,16 @@ def key(mutant):
     return mutant.path, mutant.line, mutant.mutated
 
 
-def main(reach, results, count=COUNT, seed=SEED):
-    settings = tomllib.loads((ROOT / "tests" / "controls" / "mutants.toml").read_text())
-    reach, results = Reach(json.loads(Path(reach).read_text())), Path(results).resolve()
+def main(reach, results, jobs=1, count=COUNT, seed=SEED):
+    os.chdir(ROOT)
+    settings = tomllib.loads(Path("tests/controls/mutants.toml").read_text())
+    reach, results = Reach(json.loads(Path(reach).read_text())), Path(results)
     rooms = {f"trak_theory/{file}": room for room, files in settings["rooms"].items() for file in files}
     judged = {(entry["path"], entry["line"], entry["mutated"]): entry["equivalent"] for entry in settings["survivors"]}
     equivalent = {each for each, same in judged.items() if same}
-    with tempfile.TemporaryDirectory() as scratch:
-        scratch_copy(scratch)
-        everything = [place for file in rooms for place in places(Path(file))]
-        fates = hunt(sample(everything, int(count), int(seed)), reach, results)
-        table, share = report(rooms, everything, fates, equivalent)
+    everything = [place for file in rooms for place in places(Path(file))]
+    fates = hunt(sample(everything, int(count), int(seed)), reach, results, int(jobs))
+    table, share = report(rooms, everything, fates, equivalent)
     print(f"Seed {seed}.\n\n{table}\n\nKilled: {share:.1%} of those that are not equivalent.")
     unjudged = [mutant for mutant, killer in fates.items() if not killer and key(mutant) not in judged]
     for mutant in unjudged:
