@@ -41,10 +41,10 @@ def run(params: Params, rng: Generator) -> Rows:
 
 
 def _setting(model: str, rng: Generator) -> LanguageSetting:
-    if model == "SmolLM2, two blocks":
+    if model == "SmolLM2, last block":
         from trak_theory.torch_bridge.settings.pretrained import smollm2_blocks
 
-        return smollm2_blocks(2, rng=rng)
+        return smollm2_blocks(1, rng=rng)
     from trak_theory.torch_bridge.settings.language import llama
 
     setting = llama(rng=rng)
@@ -98,13 +98,13 @@ def paired_rows(run: Run, query: Query, removed: int, rng: Generator) -> Rows:
 
 STUDY = Study(
     name="pretrained",
-    summary="One epoch of pretrained SmolLM2, its last blocks trained in full: estimates against both truths.",
+    summary="One epoch of pretrained SmolLM2, its last block trained in full: estimates against both truths.",
     run=run,
     quick=grid(model=["small Llama"], learning_rate=[1e-3], removed=[32], replicate=range(2)),
     full=[
         *grid(model=["small Llama"], learning_rate=[1e-3], removed=[32], replicate=range(10)),
-        *grid(model=["SmolLM2, two blocks"], learning_rate=[1e-5], removed=[20], replicate=range(2)),
+        *grid(model=["SmolLM2, last block"], learning_rate=[1e-5], removed=[20], replicate=range(2)),
     ],
-    seconds=lambda params: 12 if params["model"] == "small Llama" else 2400,
+    seconds=lambda params: 12 if params["model"] == "small Llama" else 1500,
     extra="torch",
 )
