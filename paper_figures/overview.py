@@ -58,7 +58,7 @@ def draw(results: Path) -> Drawing:
 
 
 def _load(results: Path, name: str) -> pd.DataFrame:
-    return Store(results).load(find_study(name), "quick")
+    return Store(results).load(find_study(name))
 
 
 def _legend_below(axis: Axes) -> None:
