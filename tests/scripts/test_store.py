@@ -213,7 +213,7 @@ def test_a_whole_size_is_taken_alone_and_refused_where_a_cell_is_missing(tmp_pat
     with reading([3], whole="quick"):
         assert list(store.load(study)["x"].unique()) == [0]
     store.path(study.cells("full", 3)[1]).unlink()
-    with reading([3], whole="full"), pytest.raises(IncompleteError, match=r"1 cells of the full size .* run toy --size"):
+    with reading([3], whole="full"), pytest.raises(IncompleteError, match=r"1 cells .* run toy --size full"):
         store.load(study)
     with reading([3, 4], whole="quick"), pytest.raises(IncompleteError, match="under the seed 4"):
         store.load(study)
