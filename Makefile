@@ -39,14 +39,14 @@ $(READY): pyproject.toml constraints.txt
 # One small study first: a figure to look at while the others are computed. Nothing here writes a tracked file.
 paper: $(READY)
 	$(BIN)/python -m simulations run plan --size $(SIZE) --jobs $(JOBS) --out $(RESULTS)
-	$(BIN)/python -m paper_figures plan --results $(RESULTS) --out $(FIGURES)
+	$(BIN)/python -m paper_figures plan --results $(RESULTS) --out $(FIGURES) --size $(SIZE) --seed 0
 	$(BIN)/python -m simulations run all --size $(SIZE) --jobs $(JOBS) --out $(RESULTS)
-	$(BIN)/python -m paper_figures --results $(RESULTS) --out $(FIGURES) --jobs $(JOBS)
+	$(BIN)/python -m paper_figures --results $(RESULTS) --out $(FIGURES) --jobs $(JOBS) --size $(SIZE) --seed 0
 	$(BIN)/python -m simulations claims --out $(RESULTS) > $(RESULTS)/claims.md
 	@head -1 $(RESULTS)/claims.md
 	@echo "all claims: $(RESULTS)/claims.md"
 
-# The rows of the quick size ship with the repository: nothing is computed.
+# Rows ship with the repository, of many studies at full size: each figure takes the largest, and nothing is computed.
 figures: $(READY)
 	$(BIN)/python -m simulations unpack --out $(SHIPPED)
 	$(BIN)/python -m paper_figures --results $(SHIPPED) --out $(FIGURES) --jobs $(JOBS)
@@ -64,7 +64,7 @@ theory: $(READY) $(DRAWN)
 	mv build/theory/theory/index.html build/theory/index.html  # its links start from here
 	$(BIN)/python docs/print_theory.py build/theory/index.html build/theory.pdf
 
-$(DRAWN): simulations/evidence/quick.parquet $(wildcard paper_figures/*.py paper_figures/*/*.py) | $(READY)
+$(DRAWN): $(wildcard simulations/evidence/*.parquet) $(wildcard paper_figures/*.py paper_figures/*/*.py) | $(READY)
 	$(BIN)/python -m simulations unpack --out $(SHIPPED)
 	$(BIN)/python -m paper_figures --results $(SHIPPED) --out build/figures --jobs $(JOBS)
 	touch $(DRAWN)

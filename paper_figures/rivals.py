@@ -15,6 +15,7 @@ import typer
 from matplotlib.figure import Figure
 
 from paper_figures import rivals_cost
+from paper_figures.drawing.curves import shared_legend
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, style
 
 OWN, OTHER, TRUTH = COLOURS[0], COLOURS[1], "0.4"
@@ -24,13 +25,13 @@ def draw(folder: Path) -> list[Path]:
     """FOLDER/rivals.pdf, .png, .csv and .txt from network.csv and trajectory.csv."""
     network, trajectory = (pd.read_csv(folder / f"{name}.csv") for name in ("network", "trajectory"))
     with style():
-        figure = Figure(figsize=(PAGE, 4.8), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
         network["label"] = network["method"] + "\n" + network["setting"]
-        _rows(left, network, "network", "LDS", "LDS over half subsets")
-        trajectory["label"] = trajectory["method"]
+        figure = Figure(figsize=(PAGE, 1.2 + 0.36 * network["label"].nunique()), layout="constrained")
+        left, right = figure.subfigures(1, 2, width_ratios=[1.5, 1], squeeze=False)[0]
+        _rows(left.subplots(), network, "network", "LDS", "LDS over half subsets")
+        trajectory["label"] = trajectory["method"].str.replace(" (", "\n(", regex=False)
         trajectory["group"] = [f"learning rate {rate:g}" for rate in trajectory["learning rate"]]
-        _rows(right, trajectory, "group", "Spearman", "Spearman with retraining")
+        _rows(right.subplots(), trajectory, "group", "Spearman", "Spearman with retraining")
         plotted = pd.concat([network.assign(part="network"), trajectory.assign(part="trajectory")])
         columns = ["part", "network", "learning rate", "method", "setting", "LDS", "Spearman", "s.e."]
         return Drawing(figure, plotted[[c for c in columns if c in plotted]], CAPTION).save("rivals", folder)
@@ -68,10 +69,9 @@ def _rows(axis: Any, frame: pd.DataFrame, group: str, value: str, label: str) ->
             )
         axis.plot([], [], color="0.4", marker=MARKERS[place], linestyle="none", label=name)
     axis.set_yticks(range(len(labels)), labels)
-    axis.tick_params(axis="y", labelsize=5)
     axis.set_xlabel(label)
     axis.grid(axis="x")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=1 + len(groups) // 4)
+    shared_legend(axis.figure, axis, 1 + len(groups) // 4)
 
 
 def main(folder: Annotated[Path, typer.Argument(help="Tables of the benchmark.")] = Path("results/rivals")) -> None:

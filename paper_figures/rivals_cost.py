@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def draw(folder: Path) -> list[Path]:
         axes = figure.subplots(len(COSTS), len(networks), sharex="row", sharey="col", squeeze=False)
         for column, network in enumerate(networks):
             rows = measured[measured["network"] == network]
-            axes[0, column].set_title(network.replace(", ", ",\n"))
+            axes[0, column].set_title(fill(network, 15))
             for axis, cost in zip(axes[:, column], COSTS, strict=True):
                 _panel(axis, rows, cost, looks)
         for axis, label in zip(axes, COSTS.values(), strict=True):

@@ -212,10 +212,15 @@ def table(
 
 
 @app.command("unpack")
-def unpack_evidence(out: OutOption = Path("results"), evidence: Annotated[Path, typer.Option()] = QUICK) -> None:
+def unpack_evidence(
+    out: OutOption = Path("results"),
+    evidence: Annotated[
+        list[Path] | None, typer.Option(help="A file of packed rows.", show_default="those of both sizes")
+    ] = None,
+) -> None:
     """Put the rows that the repository ships, those behind its claims, into a folder as if they were computed here."""
     try:
-        typer.echo(f"{unpack(evidence, Store(out))} cells in {out}")
+        typer.echo(f"{sum(unpack(path, Store(out)) for path in evidence or (QUICK, FULL))} cells in {out}")
     except ResultsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

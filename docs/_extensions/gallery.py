@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 from docutils import nodes
@@ -19,7 +20,6 @@ from paper_figures.__main__ import figure_modules
 from simulations.engine.study import all_studies
 
 HOME = Path(__file__).parents[2]
-NO_STUDY = "A figure of several studies."
 
 
 def drawn() -> Path:
@@ -43,7 +43,7 @@ def summaries() -> dict[str, str]:
 def figure(name: str) -> str:
     """One figure as Markdown: picture, caption, command."""
     caption = drawn().joinpath(f"{name}.txt").read_text(encoding="utf-8").strip().replace("*", r"\*")
-    summary = summaries().get(name, NO_STUDY)
+    summary = summaries().get(name) or _of_module(name)
     return "\n".join(
         [
             f":::{{figure}} /_figures/{name}.png",
@@ -57,6 +57,11 @@ def figure(name: str) -> str:
             else f"`python -m paper_figures {name}` draws it.",
         ]
     )
+
+
+def _of_module(name: str) -> str:
+    """First line of the module that draws a figure which has no study of its own."""
+    return (import_module(figure_modules()[name]).__doc__ or "").split("\n")[0]
 
 
 def _pixels(picture: Path) -> int:

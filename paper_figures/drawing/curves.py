@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, mean_and_error
 
@@ -57,7 +57,7 @@ def data_sets(numbers: pd.DataFrame) -> str:
     return f"points and bars are mean ± s.e. over {replicates} data sets (bars shorter than a marker are hidden)."
 
 
-def shared_legend(figure: Figure, axis: Axes, columns: int | None = None, *, title: str | None = None) -> None:
+def shared_legend(figure: FigureBase, axis: Axes, columns: int | None = None, *, title: str | None = None) -> None:
     """One legend below all panels, with the entries of one of them; all in one row unless `columns` says otherwise."""
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns or len(handles), title=title)
@@ -66,7 +66,7 @@ def shared_legend(figure: Figure, axis: Axes, columns: int | None = None, *, tit
 def lds_by_recipe(numbers: pd.DataFrame, panel: Callable[[Axes, pd.DataFrame], None], *, columns: int) -> Figure:
     """A figure of one panel for each training recipe, with LDS as their common axis; `columns` of the legend."""
     recipes = list(numbers.groupby("recipe", sort=False))
-    figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
+    figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
     axes = figure.subplots(1, len(recipes), sharey=True, squeeze=False)[0]
     for axis, (recipe, rows) in zip(axes, recipes, strict=True):
         panel(axis, rows)

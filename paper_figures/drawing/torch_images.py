@@ -81,9 +81,10 @@ def _left_out(axis: Axes, end: pd.DataFrame) -> pd.DataFrame:
 
 
 def _laws(axis: Axes, end: pd.DataFrame) -> pd.DataFrame:
-    """Measured against predicted Spearman of sketched TRAK with the Newton step; bars: over draws of the sketch."""
+    """Measured less predicted Spearman of sketched TRAK with the Newton step; bars: over draws of the sketch."""
     columns = ["recipe", "replicate", "sketch", "k", "k_over_n", "predicted", "measured", "measured_se", "coverage"]
     rows = end[end["part"] == "law"][columns].reset_index(drop=True)
+    rows = rows.assign(residual=rows["measured"] - rows["predicted"], residual_se=rows["measured_se"])
     for place, (sketch, chosen) in enumerate(rows.groupby("sketch", sort=False)):
         label = {"normal": "normal projection", "count": "CountSketch"}[str(sketch)]
         filled = COLOURS[place] if place == 0 else "white"
@@ -91,15 +92,16 @@ def _laws(axis: Axes, end: pd.DataFrame) -> pd.DataFrame:
             axis,
             chosen,
             x="predicted",
-            y="measured",
+            y="residual",
             place=place,
             label=label,
             linestyle="none",
             markerfacecolor=filled,
         )
-    low, high = rows["predicted"].min(), rows["predicted"].max()
-    axis.plot([low, high], [low, high], color=GUIDE, zorder=0)
-    axis.set(xlabel="predicted Spearman", ylabel="Spearman of TRAK, measured")
+    axis.axhline(0.0, color=GUIDE, zorder=0)
+    axis.set(xlabel="predicted Spearman of TRAK", ylabel="measured − predicted")
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, high + 0.45 * (high - low))
     axis.legend(loc="upper left")
     return rows
 
@@ -118,7 +120,7 @@ def _in_words(end: pd.DataFrame) -> str:
         "TRAK with k = 2n and the ridge of the rule, squares: with k = n/4 and none; bars: bootstrap error over "
         f"subsets; the rule is at most {distance:.3f} below the best ridge tried. Middle: leave-one-out, one query; "
         f"Spearman, mean over queries: restored {left[RESTORED]:.2f}, TRAK {left[RELEASED]:.2f}. Right: agreement of "
-        "TRAK, from gradients sketched as they stream, with the Newton step, measured against predicted; largest "
-        f"difference {(laws['measured'] - laws['predicted']).abs().max():.3f}; 95 % intervals of single scores hold "
+        "TRAK, from gradients sketched as they stream, with the Newton step, measured less predicted, at most "
+        f"{(laws['measured'] - laws['predicted']).abs().max():.3f}; 95 % intervals of single scores hold "
         f"for {laws['coverage'].mean():.1%}."
     )

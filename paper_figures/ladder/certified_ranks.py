@@ -14,13 +14,13 @@ from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.ladder.certified_ranks import AXES, CENTRE, CHORD_STEPS, REAL, SIGNAL
 
-MEASURES = {"pairs_proved": "share of pairs proved", "relative_radius": "median radius / |influence|"}
+MEASURES = {"pairs_proved": "pairs proved", "relative_radius": "radius / |influence|"}
 LABELS = {
-    "size": "n (Gaussian)",
-    "p_over_n": "p/n (Gaussian)",
-    "ridge": "ridge (Gaussian)",
-    "breast_cancer": "ridge (breast cancer)",
-    "digits_3_vs_8": "ridge (digits 3 vs 8)",
+    "size": "n\n(Gaussian)",
+    "p_over_n": "p/n\n(Gaussian)",
+    "ridge": "ridge\n(Gaussian)",
+    "breast_cancer": "ridge\n(breast cancer)",
+    "digits_3_vs_8": "ridge\n(digits 3 vs 8)",
 }
 PAIRS = ("one pair of products", "two pairs", "three pairs")
 
@@ -29,7 +29,7 @@ def draw(results: Path) -> Drawing:
     frame = Store(results).load(find_study("certified_ranks"))
     numbers = _numbers(frame)
     panels = list(LABELS)
-    figure = Figure(figsize=(PAGE, 3.4), layout="constrained")
+    figure = Figure(figsize=(PAGE, 3.7), layout="constrained")
     grid = figure.subplots(len(MEASURES), len(panels), sharex="col", sharey="row", squeeze=False)
     for axes, (measure, label) in zip(grid, MEASURES.items(), strict=True):
         shown = numbers[numbers["measure"] == measure]

@@ -35,7 +35,7 @@ def draw(results: Path) -> Drawing:
     frame = frame[frame["k_over_p"] == COMPRESSION]
     numbers = _numbers(frame)
     datasets, rungs = list(dict.fromkeys(numbers["data"])), list(dict.fromkeys(frame["rung"]))
-    figure = Figure(figsize=(PAGE, 4.3), layout="constrained")
+    figure = Figure(figsize=(PAGE, 4.8), layout="constrained")
     grid = figure.subplots(len(MEASURES), len(datasets), sharey=True, sharex="row", squeeze=False)
     for axes, (measure, label) in zip(grid, MEASURES.items(), strict=True):
         shown = numbers[numbers["measure"] == measure]
@@ -95,11 +95,11 @@ def _error_axis(axes: Array, means: pd.Series, rungs: list[str]) -> None:
     axes[0].set_xscale("log")
     axes[0].set_xlim(SMALLEST_ERROR, largest)
     decades = 10.0 ** np.arange(np.log10(SMALLEST_ERROR), np.log10(largest))
-    axes[0].set_xticks(decades, [f"{decade:g}" for decade in decades])
+    axes[0].set_xticks(decades, ["" if place % 2 == 0 else f"{decade:g}" for place, decade in enumerate(decades)])
     axes[0].minorticks_off()
     for axis in axes:
         middle = np.sqrt(SMALLEST_ERROR * largest)
-        axis.text(middle, rungs.index(SCALE_FREE), "(no scale)", ha="center", va="center", color="0.5", fontsize=6)
+        axis.text(middle, rungs.index(SCALE_FREE), "(no scale)", ha="center", va="center", color="0.5")
 
 
 def _rank_axis(axes: Array, means: pd.Series, rungs: list[str]) -> None:

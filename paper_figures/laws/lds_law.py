@@ -42,7 +42,7 @@ def draw(results: Path) -> Drawing:
         size = design.iloc[0]
         column[0].set_title(f"p = {size['p_over_n']:g} n, λ = {size['ridge']:g}")
         column[0].set_xlabel("scoring ridge γ / n")
-        column[1].set_xlabel("k / min(n, p)")
+        column[1].set(xlabel="k / min(n, p)", xticks=[0.0, 0.5, 1.0])
     panels[0][0].set_xscale("log")
     for axis in panels[:, 0]:
         axis.set_ylabel("LDS (Pearson)")

@@ -21,17 +21,17 @@ def draw(results: Path) -> Drawing:
     frame = frame[frame["method"] == "draws"]
     groups = frame.groupby("setting", sort=False)
     numbers = groups[MEANS].mean().join(groups[["kept", "fresh"]].sum()).loc[list(SETTINGS)].reset_index()
-    figure = Figure(figsize=(COLUMN, 3.0), layout="constrained")
+    figure = Figure(figsize=(COLUMN, 3.5), layout="constrained")
     axis = figure.subplots()
     places = np.arange(len(numbers))[::-1]
     axis.hlines(places, numbers["worst"], numbers["reached"], color="0.75", linewidth=3, label="reached: worst to mean")
     for place, (column, label) in enumerate({"promised": "promised, .99", "proved": "order known"}.items()):
         axis.plot(numbers[column], places, MARKERS[place], color=COLOURS[place], label=label)
     axis.set_yticks(places, [f"{row.setting}  {row.kept}/{row.fresh}" for row in numbers.itertuples()])
-    axis.set_xlabel("share of pairs in their true order")
+    axis.set_xlabel("share of pairs in true order")
     axis.set_xlim(0.5, 1.01)
     axis.grid(axis="x")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=0.8)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, columnspacing=0.8)
     return Drawing(figure, numbers, _caption(frame, numbers))
 
 

@@ -23,7 +23,7 @@ def draw(results: Path) -> Drawing:
     frame = frame[frame["n"] == frame["n"].max()]
     order = [*SERIES, "part", "p_over_n", "step", "k_over_p"]
     numbers = frame.groupby(order)["kendall"].agg(["mean", "sem", "size"]).reset_index()
-    figure = Figure(figsize=(PAGE, 2.4), layout="constrained")
+    figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
     settings = list(numbers.groupby(SERIES))
     axes = figure.subplots(1, len(settings), sharey=True)
     for axis, ((ensemble, ridge), series) in zip(axes, settings, strict=True):
@@ -40,8 +40,7 @@ def _panel(axis: Axes, series: pd.DataFrame) -> QuadContourSet:
     heights, values = (law.pivot(index="step", columns="p_over_n", values=name) for name in ("k_over_p", "mean"))
     ratios = np.broadcast_to(heights.columns, heights.shape)
     shades = axis.contourf(ratios, heights, values, levels=LEVELS, cmap="viridis")
-    lines = axis.contour(ratios, heights, values, levels=LEVELS[2::2], colors="white", linewidths=0.4)
-    axis.clabel(lines, fontsize=5, fmt="%.1f")
+    axis.contour(ratios, heights, values, levels=LEVELS[2::2], colors="white", linewidths=0.4)
     data = series[series["part"] == "data"]
     axis.scatter(
         data["p_over_n"],
@@ -69,7 +68,7 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
     first, data, law = frame.iloc[0], *(numbers[numbers["part"] == part] for part in ("data", "law"))
     return (
         "Kendall's τ between TRAK and exact leave-one-out influence over model size p/n and projected dimension k/p: "
-        "predicted with nothing fitted (shades and contours), simulated (discs in the same colours, mean over "
+        "predicted with nothing fitted (shades; contours every 0.1), simulated (discs in the same colours, mean over "
         f"{data['size'].max()} data sets, s.e. at most {data['sem'].max():.3f}). Logistic regression on n = "
         f"{first['n']:,} points x ~ N(0, I_p), signal {first['signal']:g}, ridge λ = {first['ridge_over_n']:g} n (sum "
         "convention), J projections averaged, projected ridge μ; the law needs the proportions only. Above the dotted "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -18,14 +19,15 @@ BAND = 0.03
 
 def draw(results: Path) -> Drawing:
     frame = Store(results).load(find_study("projection_law"))
-    frame = frame[frame["n"] == frame["n"].max()]
+    sweeps = frame.groupby("n")["k_over_n"].nunique()
+    frame = frame[frame["n"] == sweeps.idxmax()]
     cells = frame[SUMMARY].drop_duplicates().reset_index(drop=True)
     figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
     bars, spread, coverage = figure.subplots(1, 3)
     for place, (features, chosen) in enumerate(frame.groupby("features", sort=False)):
         bars.plot(
             chosen["predicted_sd"],
-            chosen["simulated_sd"],
+            chosen["simulated_sd"] / chosen["predicted_sd"],
             marker=MARKERS[place],
             color=COLOURS[place],
             linestyle="none",
@@ -45,9 +47,9 @@ def draw(results: Path) -> Drawing:
                 **style,
             )
             coverage.plot(group["k_over_n"], group["coverage"], markerfacecolor=face, **style)
-    low, high = frame["predicted_sd"].min(), frame["predicted_sd"].max()
-    bars.plot([low, high], [low, high], color=GUIDE, zorder=0)
-    bars.set(xscale="log", yscale="log", xlabel="predicted standard deviation", ylabel="over repeated projections")
+    noise = 2 / np.sqrt(2 * (frame["draws"].iloc[0] - 1))
+    bars.axhspan(1 - noise, 1 + noise, color="0.92", zorder=0)
+    bars.set(xscale="log", xlabel="predicted standard deviation", ylabel="simulated / predicted")
     spread.axhspan(1 - BAND, 1 + BAND, color="0.92", zorder=0)
     spread.set(xlabel="k/n", ylabel="standard deviation of z-scores", ylim=(0.9, 1.1))
     coverage.axhline(0.95, color=GUIDE, zorder=0)
@@ -61,9 +63,9 @@ def _caption(frame: pd.DataFrame) -> str:
     sizes = ", ".join(f"{name}: p = {group['p'].iloc[0]}" for name, group in frame.groupby("features", sort=False))
     return (
         f"The law of TRAK scores over random projections on digits features (n = {first['n']}; {sizes}; "
-        f"{first['draws']} projections). Left: standard deviation of single scores, each marker one score; the line is "
-        "equality. Middle: standard deviation of all z-scores against k/n, with its standard error; band: ± 0.03. "
-        "Right: share of scores within 1.96 predicted standard deviations of their predicted mean. Filled: projected "
-        "ridge μ = 0; open: μ = 0.03 tr(ΦΦᵀ)/n. Gradients are rotated to n + q coordinates, which leaves the law of "
-        "normal projections as it is."
+        f"{first['draws']} projections). Left: standard deviation of single scores over the projections, over the "
+        "predicted one, each marker one score; band: ± 2 standard errors of a simulated one. Middle: standard "
+        "deviation of all z-scores against k/n, with its standard error; band: ± 0.03. Right: share of scores within "
+        "1.96 predicted standard deviations of their predicted mean. Filled: projected ridge μ = 0; open: μ = 0.03 "
+        "tr(ΦΦᵀ)/n. Gradients are rotated to n + q coordinates, which leaves the law of normal projections as it is."
     )

@@ -16,8 +16,8 @@ from simulations.engine.study import find_study
 MEASURES = {"kendall": "Kendall's τ", "pearson": "Pearson", "slope": "slope ⟨I, T⟩/⟨I, I⟩"}
 LABELS = {
     "isotropic": "flat",
-    "decay 0.8": "s ∝ j^−0.8",
-    "decay 1.2": "s ∝ j^−1.2",
+    "decay 0.8": r"$s \propto j^{-0.8}$",
+    "decay 1.2": r"$s \propto j^{-1.2}$",
     "spiked": "5 spikes of 20",
     "dominant": "1 spike of p",
 }

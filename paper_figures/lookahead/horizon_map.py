@@ -39,8 +39,8 @@ def draw(results: Path) -> Drawing:
     caption = (
         f"How far to look ahead. AdamW, half of each candidate batch kept ({first['steps']} steps in the first "
         f"setting, {replicates(numbers)} paired runs). Left: gain in test loss over random selection, 95 % Student "
-        "intervals. Right: loss on a judge set against that of the best horizon K* of the learning rate; 'no "
-        "difference' where the interval of the paired difference covers zero (95 % for all pairs of horizons of a "
+        "intervals. Right: loss on a judge set against that of the best horizon K* of the learning rate; = "
+        "where the interval of the paired difference covers zero (95 % for all pairs of horizons of a "
         "learning rate together). Recipe: the cheapest horizon without a difference from K*, of those better on "
         "average than all cheaper ones; its gain on the judge set is measured on runs that the choice did not see. "
         f"{' | '.join(recipes)}"
@@ -110,8 +110,8 @@ def _cells(axis: Axes, table: pd.DataFrame, chosen: HorizonMap) -> None:
     kinds = np.array([[0 if cell == "best" else 1 if cell.startswith("no") else 2 for cell in row] for row in text])
     axis.imshow(np.choose(kinds, [0.35, 0.12, 0.0]).T, cmap="Blues", vmin=0, vmax=1, aspect="auto", origin="lower")
     for (row, column), kind in np.ndenumerate(kinds):
-        label = ["K*", "no difference", f"+{above[row, column]:.3f}"][kind]
-        axis.text(row, column, label, ha="center", va="center", fontsize=5)
+        label = ["K*", "=", f"+{above[row, column]:.3f}"][kind]
+        axis.text(row, column, label, ha="center", va="center")
     axis.set_xticks(range(shape[0]), [f"{rate:g}" for rate in chosen.learning_rates])
     axis.set_yticks(range(shape[1]), _names(chosen))
     axis.set(xlabel="learning rate", ylabel="horizon K")

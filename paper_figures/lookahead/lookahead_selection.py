@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from paper_figures.drawing.curves import replicates, shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
@@ -50,11 +50,18 @@ DUELS = (
 STOPPED = "random, more steps, stopped"
 # panel → (policy, against, measure) of its rows
 PANELS = {
-    "test loss\nover random": [(name, "random", "test_loss") for name in OVER_RANDOM],
-    "test accuracy\nover random": [(name, "random", "test_accuracy") for name in OVER_RANDOM],
-    "test loss,\nfirst over second": [(*duel, "test_loss") for duel in DUELS],
+    "test loss over random": [(name, "random", "test_loss") for name in OVER_RANDOM],
+    "test accuracy over random": [(name, "random", "test_accuracy") for name in OVER_RANDOM],
+    "test loss, first over second": [(*duel, "test_loss") for duel in DUELS],
 }
-LONGER = "test loss, K = 0\nover longer random"  # against random selection with every multiple of the steps
+LONGER = "test loss, K = 0 over longer random"  # against random selection with every multiple of the steps
+LAYOUT = "abc;abd"  # loss, accuracy, one policy over another, longer random selection
+BRIEF = {
+    "random, validation set added": "random + validation",
+    "loss filter, share known": "loss filter",
+    "loss filter, share estimated": "filter, estimated",
+    "SGD geometry, K = 0": "SGD, K = 0",
+}
 KEYS = ["setting", "learning_rate"]
 
 
@@ -66,21 +73,29 @@ def draw(results: Path) -> Drawing:
     frame = frame.assign(policy=matched)
     numbers = pd.DataFrame([row for key, own in frame.groupby(KEYS, sort=False) for row in _gains(key, own)])
     settings = [name for name in TITLES if name in set(numbers["setting"])]
-    figure = Figure(figsize=(PAGE, 2.6 * len(settings) + 0.4), layout="constrained")
-    grid = figure.subplots(len(settings), 1 + len(PANELS), squeeze=False, width_ratios=[1.1, 1.1, 1, 1.3])
+    figure = Figure(figsize=(PAGE, 3.5 * len(settings) + 0.4), layout="constrained")
+    parts = figure.subfigures(len(settings), 1, squeeze=False)[:, 0]
     rates = sorted(set(numbers["learning_rate"]))
-    for axes, name in zip(grid, settings, strict=True):
-        own = numbers[numbers["setting"] == name]
-        for axis, panel in zip(axes, [*PANELS, LONGER], strict=True):
-            draw_panel = _against_longer if panel == LONGER else _gains_in_rows
-            draw_panel(axis, own[own["panel"] == panel.replace("\n", " ")], rates)
-            axis.set_title(f"gain in {panel}", fontsize=6)
-        axes[0].set_xscale("symlog", linthresh=0.1)  # the lowest loss is far off
-        axes[0].set_xticks([-1, -0.1, 0, 0.1, 1], ["−1", "−.1", "0", ".1", "1"])
-        axes[1].set_yticklabels([])
-        axes[0].set_ylabel(TITLES[name])
-    shared_legend(figure, grid[0][0], len(rates), title="learning rate")
+    for part, name in zip(parts, settings, strict=True):
+        part.suptitle(TITLES[name])
+        _setting(part, numbers[numbers["setting"] == name], rates)
+    shared_legend(figure, figure.axes[0], len(rates), title="learning rate")
     return Drawing(figure, numbers, _caption(frame, numbers))
+
+
+def _setting(part: SubFigure, numbers: pd.DataFrame, rates: list[float]) -> None:
+    panels = part.subplot_mosaic(LAYOUT, width_ratios=[1.1, 1.0, 1.25], height_ratios=[1.5, 1])
+    loss, accuracy, duels, longer = (panels[letter] for letter in "abcd")
+    for axis, panel in zip((loss, accuracy, duels, longer), [*PANELS, LONGER], strict=True):
+        draw_panel = _against_longer if panel == LONGER else _gains_in_rows
+        draw_panel(axis, numbers[numbers["panel"] == panel], rates)
+    loss.set_xscale("symlog", linthresh=0.1)  # the lowest loss is far off
+    loss.set_xticks([-1, -0.1, 0, 0.1, 1], ["−1", "−.1", "0", ".1", "1"])
+    accuracy.set_yticklabels([])
+    loss.set_title("test loss, over random")
+    accuracy.set_title("accuracy, over random")
+    duels.set_title("test loss, one over another")
+    longer.set_title("K = 0 over longer random")
 
 
 def _gains(key: tuple[Any, ...], own: pd.DataFrame) -> list[dict[str, Any]]:
@@ -94,7 +109,7 @@ def _gains(key: tuple[Any, ...], own: pd.DataFrame) -> list[dict[str, Any]]:
             if name in present and against in present:
                 sign = -1.0 if measure == "test_accuracy" else 1.0
                 gain = paired_gain(sign * wide[measure, name], sign * wide[measure, against])
-                row = {**dict(zip(KEYS, key, strict=True)), "panel": panel.replace("\n", " ")}
+                row = {**dict(zip(KEYS, key, strict=True)), "panel": panel}
                 row |= {"policy": name, "against": against, "measure": measure, "replicates": gain.pairs}
                 row |= {"mean": gain.mean, "se": gain.se, "low": gain.low, "high": gain.high}
                 multiples = {"multiple": wide["multiple", name].mean(), "longer": wide["multiple", against].mean()}
@@ -104,7 +119,8 @@ def _gains(key: tuple[Any, ...], own: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _gains_in_rows(axis: Axes, numbers: pd.DataFrame, rates: list[float]) -> None:
     duel = set(zip(numbers["policy"], numbers["against"], strict=True)) <= set(DUELS)
-    labels = numbers["policy"] + ("\nover " + numbers["against"] if duel else "")
+    brief = numbers[["policy", "against"]].replace(BRIEF)
+    labels = brief["policy"] + (" − " + brief["against"] if duel else "")
     names = list(dict.fromkeys(labels))
     for place, rate in enumerate(rates):
         own = numbers[numbers["learning_rate"] == rate]
@@ -116,12 +132,12 @@ def _gains_in_rows(axis: Axes, numbers: pd.DataFrame, rates: list[float]) -> Non
             linestyle="none",
             color=COLOURS[place],
             marker=MARKERS[place],
-            markersize=2.0,
+            markersize=2.5,
             elinewidth=0.7,
             label=f"{rate:g}",
         )
     axis.axvline(0.0, color=GUIDE, linewidth=0.6, zorder=0)
-    axis.set_yticks(range(len(names)), names, fontsize=5.5)
+    axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     axis.grid(axis="x")
 
@@ -141,7 +157,7 @@ def _against_longer(axis: Axes, numbers: pd.DataFrame, rates: list[float]) -> No
     axis.axhline(0.0, color=GUIDE, linewidth=0.6, zorder=0)
     for cost in numbers["multiple"].unique():
         axis.axvline(cost, color=GUIDE, linewidth=0.6, linestyle=":", zorder=0)
-    axis.set(xscale="log", xlabel="times as many steps")
+    axis.set(xscale="log", xlabel="times as many steps", ylabel="gain in test loss")
     axis.grid(axis="y")
 
 
@@ -154,8 +170,8 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         f"a separate test set (first setting: p = {first['p']}, {first['steps']} steps, {first['candidates']} "
         "candidates), positive is better, 95 % Student intervals over "
         f"{replicates(numbers)} paired runs, each for itself; an interval over zero shows no difference. First two "
-        "columns: over random selection with as many steps (loss: symmetric log axis). Third: one policy over "
-        "another, same steps. Last: K = 0 over random selection with more steps, read where its validation loss was "
+        "columns: over random selection with as many steps (loss: symmetric log axis). Right, above: one policy over "
+        "another, same steps; below: K = 0 over random selection with more steps, read where its validation loss was "
         "lowest; dotted: where both have done the same work. The future of K > 0 is the upcoming candidate batches in "
         f"full. Work of a step against a plain one, in sample gradients: {dear}."
     )

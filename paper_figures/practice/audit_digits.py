@@ -26,8 +26,11 @@ def draw(results: Path) -> Drawing:
             label = f"regularization {value:g} (× p)"
             bars(axis, group, x="k", y="measured", place=place, label=label, linestyle="none")
         axis.set_xscale("log")
-        axis.set_xlabel("projected dimension k")
-        axis.set_title("coverage of 95 % intervals" if measure == "coverage" else measure)
+        sizes = sorted(frame["k"].unique())
+        axis.set_xticks(sizes, [str(k) if place % 2 == 0 else "" for place, k in enumerate(sizes)])
+        axis.minorticks_off()
+        axis.set_xlabel("dimension k")
+        axis.set_title("95 % coverage" if measure == "coverage" else measure)
         axis.grid(axis="y", color=GUIDE, alpha=0.4)
     figure.axes[-1].set_ylim(0.9, 1.0)
     shared_legend(figure, figure.axes[0], 2)
@@ -36,7 +39,8 @@ def draw(results: Path) -> Drawing:
         f"An audit of TRAK scores of a 64-{first['hidden']}-10 digits network (n = {first['n']}, {first['queries']} "
         "queries): lines are predicted from the gradients alone, markers are mean ± s.e. over "
         f"{first['draws']} fresh normal projections in double precision. Kendall and Pearson with the unprojected "
-        "kernel at the same implicit ridge; top overlap between two projections (largest n/20 scores)."
+        "kernel at the same implicit ridge; top overlap between two projections (largest n/20 scores); "
+        "right: coverage of 95 % intervals."
     )
     columns = ["n", "k", "regularization", "measure", "predicted", "measured", "measured_se"]
     return Drawing(figure, frame[columns].reset_index(drop=True), caption)

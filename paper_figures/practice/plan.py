@@ -35,7 +35,7 @@ def draw(results: Path) -> Drawing:
         axis.set_xscale("log")
         axis.set_xticks(planned["k"].to_list(), [str(k) for k in planned["k"]])
         axis.minorticks_off()
-        axis.margins(x=0.08)
+        axis.margins(x=0.12, y=0.12)
         axis.set_title(f"budget k·J = {budget}")
         axis.set_xlabel("projected dimension k")
     figure.axes[0].set_ylabel("Kendall's τ with the reference")

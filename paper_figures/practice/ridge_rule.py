@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -13,6 +12,7 @@ from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
+COLUMNS = 3
 CURVES = ("curvature-weighted", "unit curvature")
 
 
@@ -23,8 +23,11 @@ def draw(results: Path) -> Drawing:
     numbers = frame[columns].reset_index(drop=True)
     recipes = list(dict.fromkeys(numbers["recipe"]))
     points = [kernel for kernel in dict.fromkeys(numbers["kernel"]) if kernel not in CURVES]
-    figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
-    for axis, recipe in zip(np.atleast_1d(figure.subplots(1, len(recipes), sharey=True)), recipes, strict=True):
+    figure = Figure(figsize=(PAGE, 4.2), layout="constrained")
+    axes = figure.subplots(-(-len(recipes) // COLUMNS), COLUMNS, sharex=True, sharey=True, squeeze=False)
+    for axis in axes.flat[len(recipes) :]:
+        axis.remove()
+    for axis, recipe in zip(axes.flat, recipes, strict=False):
         chosen = numbers[numbers["recipe"] == recipe]
         for place, kernel in enumerate((*CURVES, *points)):
             group = chosen[chosen["kernel"] == kernel].sort_values("exponent")
@@ -41,8 +44,10 @@ def draw(results: Path) -> Drawing:
         axis.axvline(1, color=GUIDE, zorder=0)
         axis.set_xscale("log", base=2)
         axis.set_title(recipe)
-    figure.axes[0].set_ylabel("LDS")
-    figure.axes[len(recipes) // 2].set_xlabel("ridge/ridge of the rule")
+    for row in axes:
+        row[0].set_ylabel("LDS")
+    for axis in axes[-1]:
+        axis.set_xlabel("ridge/ridge of the rule")
     shared_legend(figure, figure.axes[0], 3)
     return Drawing(figure, numbers, _caption(numbers))
 

@@ -23,11 +23,11 @@ def draw(results: Path) -> Drawing:
     frame = frame[frame["n"] == frame["n"].max()]
     numbers = _numbers(frame)
     panels = list(numbers.groupby(PANEL, sort=False))
-    figure = Figure(figsize=(PAGE, 2.6), layout="constrained")
+    figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, ((_, recipe, fraction), rows) in zip(axes, panels, strict=True):
         _rungs(axis, rows)
-        axis.set_title(f"{recipe}, α = {fraction:g}")
+        axis.set_title(f"{recipe},\nα = {fraction:g}")
     axes[0].set_yticks(range(len(RUNGS)), RUNGS)
     axes[0].invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(MEASURES))

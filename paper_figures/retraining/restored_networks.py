@@ -28,7 +28,7 @@ def draw(results: Path) -> Drawing:
     for axis, model in zip(axes, MODELS, strict=True):
         own = frame[frame["model"] == model]
         _answers(axis, numbers[numbers["model"] == model])
-        axis.set_title(f"{model}, p = {own['p'].iloc[0]}, n = {own['n'].iloc[0]}")
+        axis.set_title(f"{model}, p = {own['p'].iloc[0]:,}, n = {own['n'].iloc[0]}")
     axes[0].set_ylabel("LDS")
     shared_legend(figure, axes[0], 3)
     return Drawing(figure, numbers, _caption(frame, numbers))

@@ -21,7 +21,7 @@ def draw(results: Path) -> Drawing:
     frame = frame[(frame["n"] == frame["n"].max()) & (frame["kind"] != "normal")]
     frame = frame.assign(sketches=frame["sketches"].fillna(1.0).astype(int))
     numbers = summary(frame, ["recipe", "answer", "k", "sketches"], ["lds"])
-    figure = lds_by_recipe(numbers, _sketches, columns=4)
+    figure = lds_by_recipe(numbers, _sketches, columns=3)
     return Drawing(figure, numbers, _caption(frame, numbers))
 
 

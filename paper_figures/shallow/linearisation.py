@@ -28,7 +28,7 @@ KEYS = ["data", "n", "width", "ridge", "noise"]
 def draw(results: Path) -> Drawing:
     frame = Store(results).load(find_study("linearisation"))
     numbers = _numbers(frame)
-    figure = Figure(figsize=(PAGE, 4.6), layout="constrained")
+    figure = Figure(figsize=(PAGE, 5.4), layout="constrained")
     layout = figure.add_gridspec(2, len(AXES), height_ratios=(1, 1.15))
     first: Axes | None = None
     for column, axis_name in enumerate(AXES):
@@ -53,8 +53,8 @@ def draw(results: Path) -> Drawing:
     right.axvline(1.0, color=GUIDE, linewidth=0.8, zorder=0)
     right.tick_params(labelleft=False)
     right.set_xlabel("predicted against true linearisation error")
-    right.legend(loc="center left", bbox_to_anchor=(0.0, -0.42), ncols=1)
-    left.legend(handles, labels, loc="center left", bbox_to_anchor=(-0.3, -0.42), ncols=2)
+    figure.legend(handles, labels, loc="outside lower left", ncols=2, columnspacing=1.0)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower right")
     return Drawing(figure, numbers, _caption(frame, numbers))
 
 

@@ -23,15 +23,15 @@ def draw(results: Path) -> Drawing:
     leave, scores = (numbers[numbers["measure"] == measure] for measure in ("kendall", "lds"))
     ridges = sorted(leave["ridge"].unique())
     sizes = sorted(set(zip(scores["n"], scores["width"], strict=True)))
-    figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
+    figure = Figure(figsize=(PAGE, 3.2), layout="constrained")
     panels = figure.subplots(1, len(ridges) + len(sizes), squeeze=False)[0]
     for axis, ridge in zip(panels, ridges, strict=False):
         _rungs(axis, leave[leave["ridge"] == ridge])
-        axis.set_title(f"leave-one-out, λ = {ridge:g}")
+        axis.set_title(f"leave-one-out,\nλ = {ridge:g}")
         axis.tick_params(labelleft=axis is panels[0])
     for axis, (n, width) in zip(panels[len(ridges) :], sizes, strict=True):
         _scores(axis, scores[(scores["n"] == n) & (scores["width"] == width)])
-        axis.set_title(f"subsets, n = {n:g}, m = {width:g}")
+        axis.set_title(f"subsets, n = {n:g},\nm = {width:g}")
     shared_legend(figure, panels[-1])
     return Drawing(figure, numbers, _caption(frame))
 
@@ -68,7 +68,7 @@ def _scores(axis: Axes, numbers: pd.DataFrame) -> None:
         bars(axis, line, x="factor", place=place, label=output)
     axis.axvline(1.0, color=GUIDE, linestyle="--", zorder=0)
     axis.set_xscale("log", base=2)
-    axis.set_xlabel("ridge / ridge of the rule")
+    axis.set_xlabel("ridge / rule's ridge")
     axis.set_ylabel("LDS")
     axis.grid(axis="y")
 

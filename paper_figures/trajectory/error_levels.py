@@ -27,7 +27,7 @@ def draw(results: Path) -> Drawing:
     numbers = summary(frame, keys, ["gap", "spearman"])
     rates = sorted(set(numbers["learning_rate"]))
     levels = list(dict.fromkeys(frame["level"]))
-    figure = Figure(figsize=(PAGE, 3.6), layout="constrained")
+    figure = Figure(figsize=(PAGE, 4.3), layout="constrained")
     axes = figure.subplots(1, len(rates), sharey=True, sharex=True, squeeze=False)[0]
     for axis, rate in zip(axes, rates, strict=True):
         chosen = numbers[(numbers["learning_rate"] == rate) & (numbers["measure"] == "gap")]
@@ -39,7 +39,7 @@ def draw(results: Path) -> Drawing:
     axes[0].set_xlim(SMALLEST / 1.5, 3 * numbers.loc[numbers["measure"] == "gap", "mean"].max())
     handles, labels = axes[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3)
+    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=2)
     first = frame.iloc[0]
     caption = (
         "The error budget of trajectory influence. Each level gives up one more thing than the level above it, from "

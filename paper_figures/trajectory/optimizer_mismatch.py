@@ -26,18 +26,19 @@ def draw(results: Path) -> Drawing:
     frame = Store(results).load(find_study("optimizer_mismatch"))
     keys = ["optimizer", "rate", "learning_rate", "formula"]
     numbers = summary(frame[frame["formula"].isin(FORMULAS)], keys, ["spearman"])
-    figure = Figure(figsize=(PAGE, 2.3), layout="constrained")
-    axes = figure.subplots(1, len(OPTIMIZERS), sharey=True)
-    for axis, (optimizer, title) in zip(axes, OPTIMIZERS.items(), strict=True):
+    figure = Figure(figsize=(PAGE, 4.0), layout="constrained")
+    axes = figure.subplots(2, len(OPTIMIZERS) // 2, sharey=True)
+    for axis, (optimizer, title) in zip(axes.flat, OPTIMIZERS.items(), strict=True):
         chosen = numbers[numbers["optimizer"] == optimizer]
         curves(axis, chosen, x="learning_rate", group="formula", labels=FORMULAS)
         axis.set(xscale="log", title=title, xlabel="learning rate")
         rates = sorted(set(chosen["learning_rate"]))
         axis.set_xticks(rates, [f"{rate:g}" for rate in rates])
         axis.minorticks_off()
-    axes[0].set_ylabel("Spearman with retraining")
-    axes[0].set_ylim(min(0.0, 1.1 * numbers["mean"].min()), 1.02)
-    shared_legend(figure, axes[0], len(FORMULAS))
+    for row in axes:
+        row[0].set_ylabel("Spearman with retraining")
+    axes[0, 0].set_ylim(min(0.0, 1.1 * numbers["mean"].min()), 1.02)
+    shared_legend(figure, axes[0, 0], len(FORMULAS))
     first = frame.iloc[0]
     caption = (
         "Which influence formula for which optimiser. Spearman correlation of each formula with retraining without "

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from paper_figures.drawing.curves import shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
@@ -18,14 +19,15 @@ from trak_theory.trajectory.reliability.labels import THRESHOLDS
 
 TRUE = ("trust", "ranks only", "do not trust")
 SAID = (*TRUE, "retrain a few to tell")
-SHORT = ("trust", "ranks", "no", "retrain")
+SHORT = ("trust", "ranks", "no", "few?")
 TRIALS: dict[str, Trial] = {
     "right": "right",
     "abstaining": "abstaining",
     "too optimistic": "optimistic",
     "precision of trust": "precision",
 }
-VERDICTS = {"free_label": "verdict, free", "audited_label": "verdict, audited"}
+INDEX = r"$\sqrt{\kappa^2 + \kappa_q^2}$"
+VERDICTS = {"free_label": "free", "audited_label": "audited"}
 
 
 def draw(results: Path) -> Drawing:
@@ -33,14 +35,16 @@ def draw(results: Path) -> Drawing:
     judged = judgements(frame)
     left_out = judged[judged["left_out"]]
     table = pd.concat([quality(own, name) for name, own in _groups(judged)], ignore_index=True)
-    figure = Figure(figsize=(PAGE, 2.7), layout="constrained")
-    axes = figure.subplots(1, 4, width_ratios=[1.25, 1.25, 1, 0.85])
-    _defects(axes[0], judged)
-    _coverages(axes[1], table)
+    figure = Figure(figsize=(PAGE, 1.4 + 0.19 * judged["family"].nunique()), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.05], squeeze=False)[0]
+    above, below = left.subfigures(2, 1, height_ratios=[1.35, 1], squeeze=False)[:, 0]
+    _defects(above.subplots(), judged)
+    _coverages(right.subplots(), table)
+    axes = below.subplots(1, 2, width_ratios=[len(SAID), len(TRUE)])
     tables = [
-        _confusion(axis, left_out, column, title)
-        for axis, (column, title) in zip(axes[2:], VERDICTS.items(), strict=True)
+        _confusion(axis, left_out, column, title) for axis, (column, title) in zip(axes, VERDICTS.items(), strict=True)
     ]
+    axes[1].set(ylabel="", yticks=[])
     numbers = pd.concat([table, *tables], ignore_index=True)
     return Drawing(figure, numbers, _caption(frame, judged, table))
 
@@ -79,23 +83,25 @@ def _defects(axis: Axes, judged: pd.DataFrame) -> None:
     for cut in THRESHOLDS.index:
         axis.axvline(cut, color=GUIDE, linewidth=0.6, zorder=0)
     axis.axhline(THRESHOLDS.error, color=GUIDE, linewidth=0.6, linestyle=":", zorder=0)
-    axis.set(xscale="log", yscale="log", xlabel="√(κ² + κ_q²)", ylabel="relative error", title="error against index")
-    axis.legend(loc="upper left")
+    axis.set(xscale="log", yscale="log", xlabel=INDEX, ylabel="relative error", title="error against index")
+    shared_legend(axis.figure, axis)
 
 
 def _coverages(axis: Axes, table: pd.DataFrame) -> None:
+    lowest = table.loc[table["measure"].str.endswith("coverage"), "mean"].min() - 0.05
     names = [name for name in dict.fromkeys(table["family"]) if not name.startswith("all ")]
     for place, measure in enumerate(("coverage", "calibrated coverage")):
         own = table[table["measure"] == measure].set_index("family").loc[names]
         label = ("free", f"{CALIBRATION} retrainings")[place]
         where = np.arange(len(names)) + 0.3 * (place - 0.5)
         error = own["se"].fillna(0.0)
-        axis.errorbar(own["mean"], where, xerr=error, fmt=MARKERS[place], color=COLOURS[place], ms=2, label=label)
+        axis.errorbar(own["mean"], where, xerr=error, fmt=MARKERS[place], color=COLOURS[place], ms=3, label=label)
     axis.axvline(0.9, color=GUIDE, linewidth=0.6, zorder=0)
-    axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=5)
+    axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axis.invert_yaxis()
-    axis.set(xlim=(0.3, 1.05), xlabel="share covered", title="90 % bound")
-    axis.legend(loc="lower left")
+    axis.set(xlim=(min(0.3, lowest), 1.02), xlabel="share covered", title="90 % bound, by family")
+    axis.grid(axis="y")
+    shared_legend(axis.figure, axis)
 
 
 def _confusion(axis: Axes, frame: pd.DataFrame, column: str, title: str) -> pd.DataFrame:
@@ -135,11 +141,11 @@ def _caption(frame: pd.DataFrame, judged: pd.DataFrame, table: pd.DataFrame) -> 
         by_length = np.mean((label_by_length(length, true_label, ~left_out) == true_label)[left_out])
         rival = f" Two thresholds on learning rate × steps, fitted to the other families: right {by_length:.2f}."
     return (
-        "How well a trajectory attribution knows its own error (ours; frozen push). Left: relative error of each run "
-        "against √(κ² + κ_q²), the defects of its predicted paths and of the query along them; lines: the thresholds "
-        "of the free verdict, and the error that "
-        "trust allows. Second: share of rows covered by the 90 % bound, free and calibrated on a few retrainings of "
-        "the run itself, mean ± s.e. over runs. Right: confusion of the verdict on families left out of calibration "
-        f"(trust: Spearman ≥ .95 and relative error ≤ .35; ranks: Spearman ≥ .8), audit of {AUDIT} "
-        f"retrainings. {'; '.join(told)}.{rival} Runs of random length and batch size."
+        "How well a trajectory attribution knows its own error (ours; frozen push). Top left: relative error of each "
+        "run (cut at 10) against √(κ² + κ_q²), the defects of its predicted paths and of the query along them; lines: "
+        "the thresholds of the free verdict, and the error that trust allows. Right: share of rows covered by the 90 "
+        "% bound, free and calibrated on a few retrainings of the run itself, mean ± s.e. over runs. Bottom left: "
+        "confusion of the verdict (no: do not trust; few?: retrain a few to tell) on families left out of calibration "
+        f"(trust: Spearman ≥ .95 and relative error ≤ .35; ranks: Spearman ≥ .8), audit of {AUDIT} retrainings. "
+        f"{'; '.join(told)}.{rival} Runs of random length and batch size."
     )

@@ -23,7 +23,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from simulations.engine.reading import CorruptError, NoResultsError, SeedsError, StaleError, rules
+from simulations.engine.reading import CorruptError, IncompleteError, NoResultsError, SeedsError, StaleError, rules
 from simulations.engine.source import code_of
 from simulations.engine.study import Cell, Rows, Size, Study, canonical
 
@@ -84,11 +84,12 @@ class Store:
         """All stored rows of the study's grids: columns seed, parameters, results; in the order of the grids.
 
         With the size quick those of the quick grid alone. Cells that no grid lists any more are left out.
-        Which seeds, and whether rows of other code, is for `reading` to say; see there.
-        Raises a ResultsError: nothing there, a corrupt file, stale rows, or several seeds.
+        Which seeds, whether a whole size, and whether rows of other code, is for `reading` to say; see there.
+        Raises a ResultsError: nothing there, a size that is not whole, a corrupt file, stale rows, or several seeds.
         """
         found = []
-        places = study.places(size)
+        self._check_whole(study)
+        places = study.places(rules().whole or size)
         for path in sorted((self.out / study.name).glob("*.parquet")):
             table, label = read_cell(path)
             place = places.get(canonical(label["params"]))
@@ -101,6 +102,18 @@ class Store:
         found.sort(key=lambda entry: entry[:2])
         tables = [_with_parameters(table, label) for *_, table, label in found]
         return pa.concat_tables(tables, promote_options="permissive").to_pandas(use_threads=False)
+
+    def _check_whole(self, study: Study) -> None:
+        size, seeds = rules().whole, rules().seeds
+        if size is None or seeds is None:
+            return
+        for seed in seeds:
+            if missing := sum(not self.path(cell).exists() for cell in study.cells(size, seed)):
+                raise IncompleteError(
+                    f"{missing} cells of the {size} size of {study.name!r} are missing under the seed {seed} in "
+                    f"{self.out}; compute them with: python -m simulations run {study.name} --size {size} "
+                    f"--seed {seed} --out {self.out}"
+                )
 
     def _check_seeds(self, study: Study, seeds: set[int]) -> None:
         if rules().seeds is None and len(seeds) > 1:

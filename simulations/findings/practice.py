@@ -7,6 +7,7 @@ import pandas as pd
 
 from simulations.findings.measures import NORMAL, Measured, contrast, known, stratified
 from simulations.findings.registry import claim
+from simulations.studies.practice.remedy_examples import RELEASED, RULED
 
 RECIPE = ["recipe", "n", "k"]
 NETWORKS = "networks"
@@ -33,6 +34,11 @@ def _rule_gain(rows: pd.DataFrame) -> Measured:
     projected = rows[rows["kernel"].str.startswith("projected")]
     projected = projected.assign(ruled=projected["kernel"].str.endswith("rule"))
     return contrast(projected, "ruled", True, False, "lds", RECIPE, NETWORKS)
+
+
+def _examples_gain(rows: pd.DataFrame) -> Measured:
+    """Over the queries of a split, paired: both ridges share the projection."""
+    return contrast(rows, "answer", RULED, RELEASED, "spearman", ["n", "p", "k"], "splits")
 
 
 def _plan_gap(rows: pd.DataFrame) -> Measured:
@@ -82,6 +88,12 @@ FINDINGS = (
         "LDS of the softmax block minus LDS of the margin, five recipes",
         "ours",
         _block_gain,
+    ),
+    claim(
+        "remedy_examples",
+        "Spearman with exact leave-one-out that TRAK gains when only its ridge is changed from 0 to the rule's, digits",
+        "ours",
+        _examples_gain,
     ),
     claim(
         "plan",

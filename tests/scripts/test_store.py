@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.engine.reading import CorruptError, NoResultsError, SeedsError, StaleError, reading
+from simulations.engine.reading import CorruptError, IncompleteError, NoResultsError, SeedsError, StaleError, reading
 from simulations.engine.source import code_of
 from simulations.engine.store import LABEL, Store, encode, read_cell
 from simulations.engine.study import Cell, Study, grid
@@ -203,6 +203,22 @@ def test_cells_whose_columns_differ_load_together(tmp_path):
 def test_no_results_names_the_command(tmp_path):
     with pytest.raises(NoResultsError, match=f"python -m simulations run toy --out {tmp_path}"):
         Store(tmp_path).load(toy_study(grid(size=[1])))
+
+
+def test_a_whole_size_is_taken_alone_and_refused_where_a_cell_is_missing(tmp_path):
+    quick, more = [{"x": 0}], [{"x": 0}, {"x": 1}]
+    store, study = filled(tmp_path, toy_study(more).cells("full", 3)), toy_study(quick, more)
+    with reading([3], whole="full"):
+        assert list(store.load(study)["x"].unique()) == [0, 1]
+    with reading([3], whole="quick"):
+        assert list(store.load(study)["x"].unique()) == [0]
+    store.path(study.cells("full", 3)[1]).unlink()
+    with reading([3], whole="full"), pytest.raises(IncompleteError, match=r"1 cells .* run toy --size full"):
+        store.load(study)
+    with reading([3, 4], whole="quick"), pytest.raises(IncompleteError, match="under the seed 4"):
+        store.load(study)
+    with pytest.raises(ValueError, match="named seeds"), reading(whole="quick"):
+        pass
 
 
 def test_seeds_are_pooled_only_when_asked(tmp_path):

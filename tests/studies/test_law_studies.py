@@ -1,7 +1,15 @@
 """The studies of the laws of one fitted model show what they are for, at their quick size."""
 
+from dataclasses import replace
+
+import numpy as np
+
+from paper_figures.practice import remedy_examples as figure
+from simulations.engine.runner import run
 from simulations.engine.store import Store
-from simulations.engine.study import find_study
+from simulations.engine.study import find_study, grid
+from simulations.studies.practice import remedy_examples
+from simulations.workloads.data import digits
 
 
 def frame(shipped, name):
@@ -38,3 +46,25 @@ def test_ridge_rule(shipped):
         assert weighted["lds"].max() - rule < 0.02, recipe
         projected = chosen[chosen["kernel"].str.startswith("projected")].set_index("kernel")["lds"]
         assert projected.filter(like="rule").item() - projected.filter(like="μ = 0").item() > 0.25, recipe
+
+
+def test_remedy_examples(tmp_path):
+    """At a small size: images are the first of their scores, the truth those of its own, and the figure says which."""
+    small = grid(n=[120], p=[150], k=[90], queries=[figure.ASKED], replicate=range(2))
+    study = replace(remedy_examples.STUDY, quick=small, full=small)
+    (outcome,) = run([study], out=tmp_path)
+    assert (outcome.computed, outcome.failures) == (2, [])
+    rows = Store(tmp_path).load(study)
+    assert (rows.groupby(["replicate", "query", "answer"])["rank"].apply(list).map(len) == remedy_examples.TOP).all()
+    exact = rows[rows["answer"] == remedy_examples.EXACT]
+    np.testing.assert_allclose(exact["spearman"], 1.0)
+    assert np.array_equal(exact["score"], exact["truth"])
+    assert (rows.groupby(["replicate", "query", "answer"])["score"].diff().dropna() <= 0).all()
+    assert set(digits()[1][rows["query_image"]]) == {remedy_examples.DIGIT}
+    for _, split in rows.groupby("replicate"):
+        assert not set(split["query_image"]) & set(split["image"])
+    means = rows.groupby("answer")["spearman"].mean()
+    assert means[remedy_examples.RULED] > means[remedy_examples.RELEASED] + 0.2
+    named = figure._named_by_exact(rows)
+    assert named[exact.index].all()
+    assert 0 < named.mean() < 1

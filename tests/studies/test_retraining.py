@@ -40,7 +40,7 @@ def test_the_figure_shows_the_stored_numbers(shipped):
     for (recipe, rung), part in rows[rows["rung"].isin(RUNGS)].groupby(["recipe", "rung"]):
         assert shown[recipe, rung, "measured"] == pytest.approx(part["lds"].mean())
     titles = [axis.get_title() for axis in drawing.figure.axes]
-    assert titles == ["full batch, momentum, α = 0.5", "minibatch SGD, α = 0.5", "AdamW, α = 0.5"]
+    assert titles == ["full batch, momentum,\nα = 0.5", "minibatch SGD,\nα = 0.5", "AdamW,\nα = 0.5"]
     assert "30 random subsets" in drawing.caption
 
 

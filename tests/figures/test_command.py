@@ -3,17 +3,22 @@
 import csv
 import dataclasses
 import io
+import shutil
 import statistics
 
 import pytest
 from typer.testing import CliRunner
 
 import paper_figures.__main__ as command_line
+from paper_figures import overview
 from paper_figures.drawing.style import style
 from paper_figures.ladder.ladder import draw
 from simulations.engine.runner import run
 from simulations.engine.store import Store
+from simulations.engine.study import find_study
+from simulations.findings.registry import CONFIRMATION
 from simulations.studies.ladder.ladder import STUDY
+from simulations.studies.practice import plan
 
 DATA = ("digits_3_vs_8", "diabetes")
 
@@ -96,6 +101,7 @@ def test_the_files_are_what_they_say_and_the_same_each_time(results, drawn, tmp_
     caption = (drawn / "ladder.txt").read_text()
     for fact in ("50 held-out queries", "2 random splits", "Ridge 1", "10 models", "certified to within", "s.e."):
         assert fact in caption
+    assert caption.endswith("No whole size, seed 0.\n")
     CliRunner().invoke(command_line.app, ["--results", str(results), "--out", str(tmp_path), "ladder"])
     for path in drawn.iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
@@ -130,3 +136,34 @@ def test_help_says_what_is_drawn_from_what():
     answer = CliRunner().invoke(command_line.app, ["--help"])
     assert answer.exit_code == 0
     assert "--results" in answer.output
+
+
+def caption_of(results, out, *options):
+    answer = CliRunner().invoke(command_line.app, ["plan", "--results", str(results), "--out", str(out), *options])
+    assert answer.exit_code == 0, answer.output
+    return (out / "plan.txt").read_text().strip()
+
+
+def test_a_figure_takes_the_full_size_where_it_is_whole(both_sizes, tmp_path):
+    full = f"Full size, seed {CONFIRMATION}."
+    assert caption_of(both_sizes, tmp_path).endswith(full)
+    assert caption_of(both_sizes, tmp_path, "--size", "quick").endswith("Quick size, seed 0.")
+    assert caption_of(both_sizes, tmp_path, "--seed", "0").endswith("Quick size, seed 0.")
+    assert caption_of(both_sizes, tmp_path, "--seed", str(CONFIRMATION)).endswith(full)
+    pooled = caption_of(both_sizes, tmp_path, "--seed", "0", "--seed", str(CONFIRMATION))
+    assert pooled.endswith(f"Quick size, seeds 0, {CONFIRMATION} pooled.")
+
+
+def test_a_figure_takes_the_quick_size_where_a_cell_of_the_full_one_is_missing(both_sizes, tmp_path):
+    shutil.copytree(both_sizes / "plan", tmp_path / "plan")
+    Store(tmp_path).path(plan.STUDY.cells("full", CONFIRMATION)[-1]).unlink()
+    assert caption_of(tmp_path, tmp_path / "figures").endswith("Quick size, seed 0.")
+
+
+def test_a_figure_of_several_studies_is_full_only_where_all_are(both_sizes, tmp_path):
+    command = ["overview", "--results", str(both_sizes), "--out", str(tmp_path)]
+    assert CliRunner().invoke(command_line.app, command).exit_code == 0
+    store = Store(both_sizes)
+    cells = [cell for name in overview.READ for cell in find_study(name).cells("full", CONFIRMATION)]
+    size = "Full" if all(store.path(cell).exists() for cell in cells) else "Quick"
+    assert f" {size} size, seed " in (tmp_path / "overview.txt").read_text()

@@ -14,17 +14,21 @@ def table(**columns):
     rows = pd.DataFrame(list(product(*columns.values())), columns=list(columns))
     grown = (1.0 + rows.index.to_numpy()) / (1.0 + len(rows))
     numbers = ("kendall", "lds", "se", "spearman", "relative_error", "predicted_sd", "simulated_sd")
-    return rows.assign(**dict.fromkeys(numbers, grown))
+    sizes = {"n": 200, "draws": 100, "steps": 60, "hidden": 24, "queries": 60, "ensemble": 10}
+    absent = {name: size for name, size in sizes.items() if name not in columns}
+    return rows.assign(**absent, **dict.fromkeys(numbers, grown))
 
 
 TABLES = {
     "ladder": table(data=["a", "b"], rung=list(overview.RUNGS), against=["exact", "newton"]),
     **{
-        name: table(part=["law", "data"], replicate=[0, 1], **dict.fromkeys(setting, ("x", "y")))
+        name: table(part=["law", "data"], replicate=[0, 1], **dict.fromkeys(setting, (1, 2)))
         for name, setting in overview.LAWS.items()
         if name != "leverage"
     },
-    "leverage": table(part=["law", "data"], loss=["squared"], spread=[0.0, 1.0], score=["trak", "influence"]),
+    "leverage": table(
+        part=["law", "data"], loss=["squared"], spread=[0.0, 1.0], score=["trak", "influence"], replicate=[0]
+    ),
     "projection_law": table(features=["random features", "network gradients"], draw=range(3)),
     "ridge_rule": table(
         recipe=["AdamW", "SGD"],

@@ -1,0 +1,78 @@
+"""Texts of all figures: 8 pt at the printed width, whole, apart from each other; legends beside the data."""
+
+from importlib import import_module
+
+import pytest
+from matplotlib.figure import Figure
+from support.pictures import covered, cut, overlapping, small, texts_of
+
+from paper_figures.__main__ import figure_modules
+from paper_figures.drawing.style import COLUMN, PAGE, POINTS, style
+from simulations.engine.reading import IncompleteError, reading
+from simulations.findings.registry import CONFIRMATION
+
+
+def faults(figure):
+    texts = texts_of(figure)
+    found = {
+        "small": small(texts, POINTS),
+        "overlapping": overlapping(texts),
+        "cut": cut(figure, texts),
+        "covered by a legend": covered(figure),
+        "width": [] if figure.get_figwidth() in (COLUMN, PAGE) else [figure.get_figwidth()],
+    }
+    return {name: what for name, what in found.items() if what}
+
+
+def drawn(name, results, seed, size):
+    with style(), reading([seed], whole=size):
+        return import_module(figure_modules()[name]).draw(results).figure
+
+
+def test_texts_are_at_least_8_points():
+    assert POINTS == 8
+
+
+@pytest.mark.parametrize("name", figure_modules())
+def test_texts_of_the_quick_size(name, both_sizes):
+    with style():
+        assert faults(drawn(name, both_sizes, 0, "quick")) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", figure_modules())
+def test_texts_of_the_full_size(name, both_sizes):
+    try:
+        figure = drawn(name, both_sizes, CONFIRMATION, "full")
+    except IncompleteError:
+        return  # does not ship whole
+    with style():
+        assert faults(figure) == {}
+
+
+def test_each_fault_is_seen():
+    with style():
+        figure = Figure(figsize=(PAGE, 2.0))
+        axis = figure.subplots()
+        axis.plot([0, 1], [0, 1], label="curve")
+        axis.legend(loc="upper right")
+        axis.set_title("covered")
+        axis.text(0.3, 0.8, "small", fontsize=POINTS - 1)
+        axis.text(0.5, 0.2, "one")
+        axis.text(0.51, 0.2, "other")
+        axis.text(0.9, 0.5, "a text that is far too long for its place")
+        found = faults(figure)
+    assert found["small"] == ["small"]
+    assert found["overlapping"] == [("one", "other")]
+    assert "a text that is far too long for its place" in found["cut"]
+    assert found["covered by a legend"] == ["covered"]
+
+
+def test_a_fair_figure_has_no_fault():
+    with style():
+        figure = Figure(figsize=(COLUMN, 2.0), layout="constrained")
+        axis = figure.subplots()
+        axis.plot([0, 1], [0, 1], label="curve")
+        axis.legend(loc="upper left")
+        axis.set(title="a title", xlabel="x", ylabel="y")
+        assert faults(figure) == {}
