@@ -13,6 +13,7 @@ from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
+COMPRESSION = 0.5
 RUNGS = ("newton", "influence", "unit curvature", "no ridge", "projected", "ensemble")
 FORMULAS = {"sgd": "SGD formula", "first-order": "AdamW-influence", "two-step": "two-step push"}
 TITLES = {
@@ -72,7 +73,7 @@ def _legend_below(axis: Axes, *, left: float = 0.0, columns: int = 1) -> None:
 
 def _ladder(axis: Axes, stored: Stored) -> pd.DataFrame:
     rows = stored["ladder"]
-    rows = rows[rows["against"] == "exact"]
+    rows = rows[(rows["against"] == "exact") & (rows["k_over_p"] == COMPRESSION)]
     table = rows.groupby(["data", "rung"])["kendall"].mean().unstack()[list(RUNGS)]
     for place, (data, values) in enumerate(table.iterrows()):
         axis.plot(
@@ -192,10 +193,10 @@ def _caption(stored: Stored) -> str:
     return (
         "The project on one page, all numbers ours. (a) Kendall's τ of each rung of the ladder with exact "
         f"leave-one-out influence, {ladder['data'].nunique()} data sets (n = {_range(ladder['n'])}, ensemble of "
-        f"{ladder['ensemble'].iloc[0]}); means. (b) Kendall of TRAK with exact leave-one-out in four studies (n = "
-        f"{_range(laws['n'])}): simulated (mean ± s.e. over data sets) less the a-priori law, against the law. (c) "
-        f"Standard deviation of single TRAK scores over {_range(scores['draws'])} random projections over that of the "
-        f"law (band: ± 2 s.e.), digits (n = {_range(scores['n'])}). (d) Linear datamodelling score of a "
+        f"{ladder['ensemble'].iloc[0]}, k = p/2); means. (b) Kendall of TRAK with exact leave-one-out in four studies "
+        f"(n = {_range(laws['n'])}): simulated (mean ± s.e. over data sets) less the a-priori law, against the law. "
+        f"(c) Standard deviation of single TRAK scores over {_range(scores['draws'])} random projections over that of "
+        f"the law (band: ± 2 s.e.), digits (n = {_range(scores['n'])}). (d) Linear datamodelling score of a "
         f"64-{ridges['hidden'].iloc[0]}-10 network on {ridges['n'].iloc[0]} digits under {ridges['recipe'].nunique()} "
         f"recipes, ± s.e. over {ridges['queries'].iloc[0]} queries: restored influence with the softmax block and the "
         "margin, and TRAK with the ridge of the rule and without. (e) Influence on AdamW runs against retraining "

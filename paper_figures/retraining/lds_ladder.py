@@ -15,6 +15,7 @@ from simulations.engine.study import find_study
 from simulations.studies.retraining.lds_ladder import FEW, RUNGS
 
 MEASURES = {"lds": "measured", "predicted": f"predicted from the twin and {FEW} retrainings"}
+COLUMNS = 3
 PANEL = ["n", "recipe", "fraction"]
 
 
@@ -23,11 +24,14 @@ def draw(results: Path) -> Drawing:
     frame = frame[frame["n"] == frame["n"].max()]
     numbers = _numbers(frame)
     panels = list(numbers.groupby(PANEL, sort=False))
-    figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axis, ((_, recipe, fraction), rows) in zip(axes, panels, strict=True):
+    lines = -(-len(panels) // COLUMNS)
+    figure = Figure(figsize=(PAGE, 0.4 + 2.5 * lines), layout="constrained")
+    axes = figure.subplots(lines, COLUMNS, sharey=True, squeeze=False).ravel()
+    for axis, ((_, recipe, fraction), rows) in zip(axes, panels, strict=False):
         _rungs(axis, rows)
         axis.set_title(f"{recipe},\nα = {fraction:g}")
+    for axis in axes[len(panels) :]:
+        axis.remove()
     axes[0].set_yticks(range(len(RUNGS)), RUNGS)
     axes[0].invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(MEASURES))

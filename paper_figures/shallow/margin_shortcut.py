@@ -23,16 +23,19 @@ def draw(results: Path) -> Drawing:
     leave, scores = (numbers[numbers["measure"] == measure] for measure in ("kendall", "lds"))
     ridges = sorted(leave["ridge"].unique())
     sizes = sorted(set(zip(scores["n"], scores["width"], strict=True)))
-    figure = Figure(figsize=(PAGE, 3.2), layout="constrained")
-    panels = figure.subplots(1, len(ridges) + len(sizes), squeeze=False)[0]
-    for axis, ridge in zip(panels, ridges, strict=False):
+    figure = Figure(figsize=(PAGE, 4.9), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[1.15, 1], squeeze=False)[:, 0]
+    panels = above.subplots(1, len(ridges), squeeze=False)[0]
+    for axis, ridge in zip(panels, ridges, strict=True):
         _rungs(axis, leave[leave["ridge"] == ridge])
-        axis.set_title(f"leave-one-out,\nλ = {ridge:g}")
+        axis.set_title(f"leave-one-out, λ = {ridge:g}")
         axis.tick_params(labelleft=axis is panels[0])
-    for axis, (n, width) in zip(panels[len(ridges) :], sizes, strict=True):
+    panels = below.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+    for axis, (n, width) in zip(panels, sizes, strict=True):
         _scores(axis, scores[(scores["n"] == n) & (scores["width"] == width)])
-        axis.set_title(f"subsets, n = {n:g},\nm = {width:g}")
-    shared_legend(figure, panels[-1])
+        axis.set_title(f"subsets, n = {n:g}, m = {width:g}")
+    panels[0].set_ylabel("LDS")
+    shared_legend(figure, panels[0])
     return Drawing(figure, numbers, _caption(frame))
 
 
@@ -69,7 +72,6 @@ def _scores(axis: Axes, numbers: pd.DataFrame) -> None:
     axis.axvline(1.0, color=GUIDE, linestyle="--", zorder=0)
     axis.set_xscale("log", base=2)
     axis.set_xlabel("ridge / rule's ridge")
-    axis.set_ylabel("LDS")
     axis.grid(axis="y")
 
 
@@ -80,10 +82,10 @@ def _caption(frame: pd.DataFrame) -> str:
     first, second = leave.iloc[0], scores.iloc[0]
     runs = leave["replicate"].nunique()
     return (
-        "Ten digits. Left: Kendall's τ of each rung with exact leave-one-out of the query margin, softmax networks of "
+        "Ten digits. Above: Kendall's τ of each rung with exact leave-one-out of the query margin, softmax networks of "
         f"{first['width']} tanh units at their optimum (n = {first['n']}, 16 principal components, p = {first['p']}, "
         f"k = p/2): the full block of ten outputs against TRAK's scalar margin, mean ± s.e. over {runs} networks. "
-        "Right: linear datamodelling score of ReLU networks trained by gradient descent, kernels with a ridge set "
+        "Below: linear datamodelling score of ReLU networks trained by gradient descent, kernels with a ridge set "
         f"from the training recipe alone (dashed) and around it; {second['subsets']:g} half "
         f"subsets, p = {second['p']}. At the rule's ridge the block is ahead of the margin by "
         f"{gap['mean']:.3f} ± {gap['se']:.3f} ({int(gap['replicates'])} networks). "

@@ -31,15 +31,15 @@ def draw(results: Path) -> Drawing:
     first = frame.iloc[0]
     caption = (
         "Exact pushes blow up where batch gradients nearly cancel while v is young. AdamW on linear losses (no "
-        f"curvature: p = {first['p']}, |B| = {first['batch']}, {first['steps']} steps); in the first batches the mean "
-        "gradient is scaled down to the given share. Relative error of the influence of the first batch's samples "
-        f"against retraining, over {first['queries']} linear queries (log axes; grey: the size of the truth). An "
-        "exact push propagates its finite change of v with the slope at the small v; the two-step push follows it "
-        "through one step more, the frozen push through the run's first ten steps. Means over "
-        f"{replicates(numbers)} draws, heavy-tailed; the standard errors are in the numbers."
+        f"curvature: p = {first['p']}, |B| = {first['batch']}, {first['steps']} steps); in the first batches, as many "
+        "as the title says, the mean gradient is scaled down to the given share. Relative error of the influence of "
+        f"the first batch's samples against retraining, over {first['queries']} linear queries (log axes; grey: the "
+        "size of the truth). An exact push propagates its finite change of v with the slope at the small v; the "
+        "two-step push follows it through one step more, the frozen push through the run's first ten steps. Means "
+        f"over {replicates(numbers)} draws, heavy-tailed; the standard errors are in the numbers."
     )
     return Drawing(figure, numbers, caption)
 
 
 def _title(cancelling: int) -> str:
-    return "the first batch cancels" if cancelling == 1 else f"the first {cancelling} batches cancel"
+    return "1 batch cancels" if cancelling == 1 else f"{cancelling} batches cancel"

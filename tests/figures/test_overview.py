@@ -14,7 +14,7 @@ def table(**columns):
     rows = pd.DataFrame(list(product(*columns.values())), columns=list(columns))
     grown = (1.0 + rows.index.to_numpy()) / (1.0 + len(rows))
     numbers = ("kendall", "lds", "se", "spearman", "relative_error", "predicted_sd", "simulated_sd")
-    sizes = {"n": 200, "draws": 100, "steps": 60, "hidden": 24, "queries": 60, "ensemble": 10}
+    sizes = {"n": 200, "draws": 100, "steps": 60, "hidden": 24, "queries": 60, "ensemble": 10, "k_over_p": 0.5}
     absent = {name: size for name, size in sizes.items() if name not in columns}
     return rows.assign(**absent, **dict.fromkeys(numbers, grown))
 
