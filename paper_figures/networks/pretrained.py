@@ -30,7 +30,7 @@ def draw(results: Path) -> Drawing:
     axes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
     for axis, ((model, rate), rows) in zip(axes, models, strict=True):
         _panel(axis, rows)
-        axis.set_title(f"{model}, peak rate {rate:g}")
+        axis.set_title(f"{model}, peak rate {rate:.0e}".replace("e-0", "e−"))
     shared_legend(figure, axes[0], 2)
     queries = frame["queries"].iloc[0]
     caption = (
