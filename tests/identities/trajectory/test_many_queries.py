@@ -55,6 +55,12 @@ def test_probes_of_another_variance_do_not_say_it(run):
     assert abs(many.error - np.sqrt(squared_error(run, many))) > 6 * many.error_se
 
 
+def test_the_standard_error_is_the_spread_over_probes(run):
+    found = [attribute_many(run, query(run), rank=4, probes=40, rng=np.random.default_rng(s)) for s in range(30)]
+    spread = np.std([many.error for many in found], ddof=1)
+    assert 0.7 < np.mean([many.error_se for many in found]) / spread < 1.4
+
+
 def test_two_probes_tell_the_error_to_about_a_third(run):
     said = [attribute_many(run, query(run), rank=4, rng=np.random.default_rng(seed)).error for seed in range(40)]
     true = np.sqrt(squared_error(run, attribute_many(run, query(run), rank=4, rng=np.random.default_rng(0))))

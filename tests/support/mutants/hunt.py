@@ -114,7 +114,8 @@ def stored(results):
 
 def hunt(mutants, reach, results, jobs):
     """{mutant: what kills it}."""
-    fates = {mutant: killer for mutant, killer in stored(results).items() if mutant in set(mutants)}
+    known = stored(results)
+    fates = {mutant: known[mutant] for mutant in mutants if mutant in known}
     with (
         tempfile.TemporaryDirectory() as scratch,
         ProcessPoolExecutor(jobs, get_context("fork"), settle, (reach, scratch)) as pool,

