@@ -2,8 +2,8 @@
 
 REACH is what reach.py wrote. Each of JOBS processes copies the tree and mutates its copy. A mutant meets the tests that
 run its line, the quickest first, and if they let it live every fast test of their files. RESULTS gets a line for each
-mutant as it is judged; an interrupted run goes on from there if package and tests are the same. Exit status 1: too few
-were killed, or a survivor is not in tests/controls/mutants.toml.
+mutant as it is judged; an interrupted run goes on from there if the package is the same, and survivors meet tests that
+have changed. Exit status 1: too few were killed, or a survivor is not in tests/controls/mutants.toml.
 """
 
 import compileall
@@ -101,20 +101,25 @@ def settle(reach, scratch):
     check_unmutated(reach)
 
 
-def stored(results):
-    """The fates that an interrupted run found with this package and these tests."""
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path().glob("t*/**/*.py")))).hexdigest()
+def digest(folder):
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(folder).glob("**/*.py")))).hexdigest()
+
+
+def stored(results, tests):
+    """The fates found with this package. Who was killed stays so; who survived other tests is tried again."""
+    package = digest("trak_theory")
     lines = results.read_text().splitlines() if results.exists() else []
-    if lines[:1] != [digest]:
-        results.write_text(f"{digest}\n")
+    if lines[:1] != [package]:
+        results.write_text(f"{package}\n")
         return {}
-    rows = map(json.loads, lines[1:])
+    rows = [row for row in map(json.loads, lines[1:]) if row["killed_by"] or row["tests"] == tests]
     return {Mutant(**row["mutant"]): row["killed_by"] for row in rows}
 
 
 def hunt(mutants, reach, results, jobs):
     """{mutant: what kills it}."""
-    known = stored(results)
+    tests = digest("tests")
+    known = stored(results, tests)
     fates = {mutant: known[mutant] for mutant in mutants if mutant in known}
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -125,7 +130,7 @@ def hunt(mutants, reach, results, jobs):
             mutant, fate = running[done], done.result()
             fates[mutant] = fate
             with results.open("a") as file:
-                file.write(json.dumps({"mutant": asdict(mutant), "killed_by": fate}) + "\n")
+                file.write(json.dumps({"mutant": asdict(mutant), "killed_by": fate, "tests": tests}) + "\n")
             print(f"{len(fates)}/{len(mutants)} {mutant.path}:{mutant.number} {fate or 'LIVES'}", file=sys.stderr)
     return {mutant: fates[mutant] for mutant in mutants}
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import signal
+import subprocess
 import sys
 import tomllib
 from collections import defaultdict
@@ -26,7 +27,7 @@ class Contexts:
     """Names each test to coverage as the context of the lines that it runs, and keeps its seconds."""
 
     def __init__(self, measured):
-        self.measured, self.seconds, self.properties = measured, defaultdict(float), set()
+        self.measured, self.seconds, self.properties, self.failed = measured, defaultdict(float), set(), []
 
     def pytest_collection(self):
         from hypothesis import settings  # which pytest wants to load itself
@@ -54,7 +55,9 @@ class Contexts:
 
     def pytest_runtest_logreport(self, report):
         examples = ALL / FEW if report.nodeid in self.properties else 1
-        self.seconds[report.nodeid] += math.inf if report.skipped else report.duration * examples
+        self.seconds[report.nodeid] += report.duration * examples if report.passed else math.inf
+        if report.failed:
+            self.failed.append(report.nodeid)
 
 
 def _too_long(_, frame):
@@ -66,6 +69,11 @@ def _too_long(_, frame):
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.01)
 
 
+def _fail_whole(tests):
+    """Whether tests fail where none was ended before them, which may leave a shared random generator half used."""
+    return bool(tests) and subprocess.run([sys.executable, "-m", "pytest", "-q", *tests], stdout=sys.stderr).returncode
+
+
 def reach(tests):
     """Seconds of each test, and {file of the package: {line: tests and test modules}}."""
     measured = coverage.Coverage(data_file=None, source=[str(ROOT / "trak_theory")], config_file=False)
@@ -73,7 +81,7 @@ def reach(tests):
     measured.start()
     code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", *tests], plugins=[contexts])
     measured.stop()
-    if code:
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or _fail_whole(contexts.failed):
         sys.exit(f"the tests fail without a mutant: exit status {code}")
     data = measured.get_data()
     files = {str(Path(file).relative_to(ROOT)): data.contexts_by_lineno(file) for file in data.measured_files()}
