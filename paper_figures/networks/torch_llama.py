@@ -10,40 +10,30 @@ from matplotlib.figure import Figure
 from paper_figures.drawing.style import PAGE, Drawing
 from paper_figures.drawing.torch_panels import in_words, legend
 from paper_figures.networks.torch_gpt2 import PANELS, RATE, checked, draw_row, sizes
-from simulations.engine.reading import NoResultsError
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
-
-LORA = ("smollm2 full", "smollm2 quick")
 
 
 def draw(results: Path) -> Drawing:
     frame = Store(results).load(find_study("torch_llama"))
     small = frame[(frame["model"] == "small") & (frame["start"] == "warm")]
-    adapted = largest(frame)
-    figure = Figure(figsize=(PAGE, 4.6), layout="constrained")
-    rows = figure.subplots(2, 3)
-    numbers = [
-        draw_row(axes, chosen).assign(model=name)
-        for axes, chosen, name in zip(rows, (small, adapted), ("small", "SmolLM2"), strict=True)
-    ]
-    rows[0, 1].set_title("small Llama")
-    rows[1, 1].set_title("SmolLM2-135M, LoRA")
+    adapted = frame[frame["model"] == "SmolLM2"]  # of the full size alone
+    models = {"small Llama": small, "SmolLM2-135M, LoRA": adapted} if len(adapted) else {"small Llama": small}
+    figure = Figure(figsize=(PAGE, 2.3 * len(models)), layout="constrained")
+    rows = figure.subplots(len(models), 3, squeeze=False)
+    numbers = []
+    for axes, (name, chosen) in zip(rows, models.items(), strict=True):
+        numbers.append(draw_row(axes, chosen).assign(model=name))
+        axes[1].set_title(name)
     legend(figure, rows[0, 1])
     caption = (
-        f"Above: Llama on the English of Python's reference, float64, RMSNorm and softmax in full precision, "
-        f"{sizes(small)}; AdamW (betas .9, .95; weight decay .01) after a warm-up on other sequences, moments kept. "
-        f"{PANELS} {in_words(small, x='learning_rate')} {checked(small)} Below: {of_lora(adapted)}"
+        f"Llama on the English of Python's reference, float64, RMSNorm and softmax in full precision, {sizes(small)}; "
+        "AdamW (betas .9, .95; weight decay .01) after a warm-up on other sequences, moments kept. "
+        f"{PANELS} {in_words(small, x='learning_rate')} {checked(small)}"
     )
+    if len(adapted):
+        caption += f" Below: {of_lora(adapted)}"
     return Drawing(figure, pd.concat(numbers, ignore_index=True), caption)
-
-
-def largest(frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs of the largest size of SmolLM2 that is stored."""
-    stored = [name for name in LORA if (frame["model"] == name).any()]
-    if not stored:
-        raise NoResultsError("no results of SmolLM2; compute them with: python -m simulations run torch_llama")
-    return frame[frame["model"] == stored[0]]
 
 
 def of_lora(frame: pd.DataFrame) -> str:

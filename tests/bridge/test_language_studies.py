@@ -32,11 +32,12 @@ def results(tmp_path_factory):
         patch.setattr(settings_language, "gpt2", lambda rng: languages.tiny("gpt2", SHORT))
         patch.setattr(settings_language, "llama", lambda rng: languages.tiny("llama", SHORT))
         patch.setattr(
-            settings_language, "smollm2", lambda name, rng: settings_language.from_pretrained(folder, LORA, rng=rng)
+            settings_language, "smollm2", lambda rng: settings_language.from_pretrained(folder, LORA, rng=rng)
         )
         for study in (torch_gpt2.STUDY, torch_llama.STUDY):
             corner = [params for params in study.quick if params["replicate"] < (2 if params["start"] == "warm" else 1)]
-            (outcome,) = run([replace(study, quick=corner)], out=out)
+            adapted = [params for params in study.full if params.get("model") == "SmolLM2"][:1]
+            (outcome,) = run([replace(study, quick=corner + adapted)], out=out)
             assert not outcome.failures, outcome.failures
     return out
 
@@ -49,7 +50,7 @@ def test_every_cell_checks_first_order_and_repeats_its_run(results):
     assert runs.loc[runs["start"] == "warm", "derivative_error"].max() < 1e-4
     assert runs["null_effect"].max() < 1e-6
     lora = Store(results).load(torch_llama.STUDY)
-    lora = lora[lora["model"] == "smollm2 quick"]
+    lora = lora[lora["model"] == "SmolLM2"]
     assert set(lora["estimator"].dropna()) == set(torch_llama.EXACT_CURVATURE)
     assert lora.loc[lora["part"] == "sample", "truth"].abs().min() > 0
 

@@ -78,7 +78,7 @@ STUDY = Study(
     name="groups",
     summary="Exponents of the errors of group Newton and of summed influence in n, in the group and in d/n.",
     run=run,
-    quick=grid(regime=list(REGIMES), replicate=range(6)),
+    quick=grid(regime=list(REGIMES), replicate=range(3)),
     full=grid(regime=list(REGIMES), replicate=range(20)),
     seconds=2,
 )

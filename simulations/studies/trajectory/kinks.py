@@ -62,7 +62,7 @@ STUDY = Study(
     name="kinks",
     summary="ReLU at 1e-3: the largest, the most spread and the truly worst of the estimates replaced by retraining.",
     run=run,
-    quick=grid(family=["digits_relu", "digits_deep_relu", "breast_cancer_relu"], replicate=range(2)),
+    quick=grid(family=["digits_relu", "digits_deep_relu", "breast_cancer_relu"], replicate=range(1)),
     full=grid(
         family=["digits_relu", "digits_deep_relu", "digits_leaky_relu", "breast_cancer_relu", "wine_relu"],
         replicate=range(5),
