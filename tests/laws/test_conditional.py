@@ -9,7 +9,12 @@ from support import digits_features
 
 from trak_theory import GLM, Linearization, agreement, newton, trak
 from trak_theory.attribution import trak_kernel
-from trak_theory.laws.conditional_rank_law import conditional_rank_law, rank_law_against, spread_triples
+from trak_theory.laws.conditional_rank_law import (
+    RandomScores,
+    conditional_rank_law,
+    rank_law_against,
+    spread_triples,
+)
 from trak_theory.numerics.spectrum import spectrum
 from trak_theory.projection.kernel_law import KernelLaw
 
@@ -73,6 +78,20 @@ def test_against_newton_for_gaussian_queries():
     mean, error = np.mean(rows, 0), np.std(rows, axis=0, ddof=1) / np.sqrt(DRAWS)
     for measure, value, se in zip(MEASURES, mean, error, strict=True):
         assert abs(getattr(law, measure) - value) < 3.5 * se + 0.015 * max(value, 0.3), measure
+
+
+def test_the_variance_of_a_difference_is_that_of_the_law():
+    """Var(T_i − T_i′) = c [|R(r_iφ_i − r_i′φ_i′)|² φ*ᵀR²φ* + ((r_iφ_i − r_i′φ_i′)ᵀR²φ*)²], from dense matrices."""
+    lin = fitted(9, 30, q=4)
+    law = KernelLaw(spectrum(lin.features, lin.queries), 5, ensemble=2, ridge=0.3)
+    inverse = np.linalg.inv(lin.features.T @ lin.features + law.implicit_ridge * np.eye(30))
+    rows, queries = lin.residual[:, None] * lin.features @ inverse, lin.queries @ inverse
+    first, second = np.array([0, 3, 8]), np.array([5, 1, 2])
+    apart = rows[first] - rows[second]
+    expected = law.noise * (np.outer(np.sum(apart**2, 1), np.sum(queries**2, 1)) + (apart @ queries.T) ** 2)
+    mean, variance = RandomScores(lin.residual, law, np.ones(9, bool)).differences(first, second)
+    np.testing.assert_allclose(variance, expected, rtol=1e-10)
+    np.testing.assert_allclose(mean, -apart @ lin.queries.T, rtol=1e-10)
 
 
 def test_isotropic_queries_two_ways():

@@ -12,7 +12,7 @@ from simulations.studies.laws.rank_grid import GRID, REPLICATES, compare, judge,
 from simulations.studies.laws.rank_law import draw
 from trak_theory import agreement, influence
 from trak_theory.laws.design import design_of
-from trak_theory.laws.gaussian_pair import ScoreLaw, upper_orthant
+from trak_theory.laws.gaussian_pair import GROUPS, ScoreLaw, upper_orthant
 from trak_theory.laws.kernel_limit import kernel_limit
 from trak_theory.laws.rank_law import rank_law, rank_law_of
 from trak_theory.laws.state_evolution import state_evolution
@@ -215,6 +215,27 @@ def test_measures_of_the_score_law_agree_with_drawn_scores(name):
     mean, se = np.mean(found, 0), np.std(found, 0, ddof=1) / np.sqrt(20)
     tolerance = 2e-3 if name == "influence" else 1e-4
     assert np.all(np.abs(mean - predicted) < 3.5 * se + tolerance), (mean, se, predicted)
+
+
+def test_as_many_factors_as_there_are_groups_are_kept_apart():
+    """One size for each factor, uneven weights: the double sum of arcsines is exact."""
+    rng = np.random.default_rng(0)
+    size, factor, weight = rng.uniform(0.5, 2.0, (3, GROUPS))
+    weight /= weight.sum()
+    between = 0.6 * size**2 * factor
+    truth, estimate = size**2, (size * factor) ** 2
+    cosine = np.add.outer(between, between) / np.sqrt(np.add.outer(truth, truth) * np.add.outer(estimate, estimate))
+    law = ScoreLaw(size, factor, weight, 0.6)
+    assert law.kendall == pytest.approx(2 / np.pi * weight @ np.arcsin(cosine) @ weight, abs=1e-10)
+
+
+def test_the_law_of_one_projection_and_the_slope_of_the_influence_function():
+    """By default J = 1; the influence function shrinks an influence by 1 − h, on average over A²."""
+    state = state_evolution(n=500, p=150, ridge=10.0, signal=1.5, scales=lognorm(0.6))
+    found = rank_law_of(state, k=60)
+    assert found == rank_law_of(state, k=60, ensemble=1) != rank_law_of(state, k=60, ensemble=2)
+    energy = state.points.weight * (state.points.residual * state.points.scale) ** 2
+    assert found.influence.slope == pytest.approx(np.average(1 - state.points.leverage, weights=energy))
 
 
 @given(st.floats(-3, 4), st.floats(-3, 4), st.floats(0.0, 0.999))
