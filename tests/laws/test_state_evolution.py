@@ -93,6 +93,10 @@ def test_a_loss_with_a_wrong_derivative_gets_an_error_and_not_a_root():
 # ---- quadrature
 
 
+def test_a_state_is_shown_by_its_numbers_and_not_by_its_quadrature():
+    assert repr(state_evolution(n=200, p=50, ridge=5.0, signal=1.0)).count("array") == 0
+
+
 @pytest.mark.parametrize(
     ("kappa", "alpha", "sigma"), [(1.0, 0.8, 0.3), (2.5, 0.9, 0.2), (0.5, 0.1, 0.01), (3.0, 2.0, 4.0)]
 )
