@@ -10,7 +10,7 @@ from scipy.stats import kendalltau, lognorm, multivariate_normal, pearsonr, spea
 from simulations.engine.study import Cell
 from simulations.studies.laws.rank_grid import GRID, REPLICATES, compare, judge, run, spectrum_of
 from simulations.studies.laws.rank_law import draw
-from trak_theory import agreement, influence
+from trak_theory import PseudoHuber, agreement, influence
 from trak_theory.laws.design import design_of
 from trak_theory.laws.gaussian_pair import GROUPS, ScoreLaw, upper_orthant
 from trak_theory.laws.kernel_limit import kernel_limit
@@ -349,7 +349,26 @@ def test_the_sensitivity_is_the_change_with_n():
     assert state.sensitivity == pytest.approx(change, rel=1e-2)
 
 
+@pytest.mark.parametrize("settings", [{"n": 300, "p": 60, "ridge": 1.0}, {"n": 200, "p": 20, "ridge": 0.5}])
+def test_the_dominance_is_a_change_of_rank_one(settings):
+    """Isotropic rows: K = I/(nE d̃ + λ), and (K⁻¹ + δuuᵀ)⁻¹ with what the curvature along the fit is more or less."""
+    state = state_evolution(signal=3.0, scales=lognorm(0.3), **settings)
+    n, p = settings["n"], settings["p"]
+    points, square = state.points, (state.points.output / state.points.scale) ** 2
+    curvature = n * np.average(points.damped, weights=points.weight)
+    along = n * np.average(points.damped, weights=points.weight * square)
+    precision = np.full(p, curvature + settings["ridge"])
+    before = np.sum(precision**-2)
+    precision[0] += along - curvature
+    change = np.sum(precision**-2) - before
+    fed_back = 1 - n * np.average(points.damped**2, weights=points.weight) * before
+    assert state.dominance == pytest.approx(change * fed_back / before, rel=1e-6)
+
+
 def test_other_warnings():
+    spread = state_evolution(n=60, p=50, ridge=0.01, signal=1.0, loss=PseudoHuber(1.0), noise=0.5)
+    assert spread.sensitivity > 0.3
+    assert spread.warnings == ()  # no loss of zero slope far out: nothing to separate
     strong = state_evolution(n=500, p=50, ridge=0.01, signal=4.0)
     assert any("one direction" in warning for warning in strong.warnings)
     squared = state_evolution(n=500, p=50, ridge=0.01, signal=4.0, loss="squared")
