@@ -79,6 +79,15 @@ def test_a_comparison_is_antisymmetric_and_its_mean_the_difference():
     assert (same.mean, same.se, same.interval()) == (0.0, 0.0, (0.0, 0.0))
 
 
+def test_limits_are_those_of_95_per_cent_unless_told():
+    found = lds(*problem(2))
+    assert found.interval() == found.estimate.interval() == found.estimate.interval(level=0.95)
+    wide, narrow = found.estimate.interval(level=0.99), found.estimate.interval(level=0.5)
+    assert wide[0] < found.interval()[0] < narrow[0] < narrow[1] < found.interval()[1] < wide[1]
+    with pytest.raises(TypeError, match="positional"):
+        found.estimate.interval(0.95, "subsets")
+
+
 def test_constant_queries_are_named_and_the_others_kept():
     scores, subsets, outputs = problem(3, q=5)
     kept = lds(scores[:, [0, 4]], subsets, outputs[:, [0, 4]])

@@ -192,6 +192,9 @@ def test_diagnosis_in_words():
     at_rank = projection_law(lin, k=n)
     assert "infinite" in at_rank.diagnosis
     assert np.isinf(at_rank.sd).all()
+    for size in (1e-8, 1e8):  # of queries outside the span, however short or long
+        assert np.isinf(projection_law(replace(lin, queries=size * lin.queries), k=n).sd).all()
+    assert not projection_law(replace(lin, queries=0 * lin.queries), k=n).sd.any()
     assert "k − df₂" in projection_law(lin, k=n - 1).diagnosis
     assert "larger k" in projection_law(lin, k=2).diagnosis
     assert projection_law(lin, k=n + 20, ridge=1.0).diagnosis == ""
