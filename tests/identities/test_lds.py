@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from support.problems import seeds
 
-from trak_theory.retraining import compare, lds, membership
-from trak_theory.retraining.crossed import crossed_mean
+from trak_theory.retraining import compare, fidelity, lds, membership
+from trak_theory.retraining.crossed import CrossedMean, crossed_mean
 from trak_theory.retraining.noise import additive_ceiling, noise_ceiling
 from trak_theory.retraining.rank_jackknife import spearman_jackknife
 
@@ -86,6 +86,25 @@ def test_limits_are_those_of_95_per_cent_unless_told():
     assert wide[0] < found.interval()[0] < narrow[0] < narrow[1] < found.interval()[1] < wide[1]
     with pytest.raises(TypeError, match="positional"):
         found.estimate.interval(0.95, "subsets")
+
+
+@pytest.mark.parametrize(("queries", "by_query"), [(1, 0.0), (2, 12.7062**2 * (0.03 + 0.01)), (5, 2.7764**2 * 0.04)])
+def test_limits_from_quantiles_of_student(queries, by_query):
+    """Twelve subsets: t of 11 degrees of freedom, 2.2010, and B/(B − 3) = 4/3."""
+    found = CrossedMean(0.4, 0.02, 0.05, 0.03, 0.01, 12, queries, correlation=False)
+    by_subset = 2.2010**2 * 0.05 * 12 / 9
+    low, high = found.interval(over="subsets")
+    assert (low + high, high - low) == pytest.approx((2 * 0.38, 2 * np.sqrt(by_subset)), rel=1e-4)
+    low, high = found.interval()
+    assert (low + high, high - low) == pytest.approx((2 * 0.38, 2 * np.sqrt(by_subset + by_query)), rel=1e-4)
+
+
+def test_a_sum_of_scores_has_its_lds_for_fidelity():
+    scores, subsets, outputs = problem(2)
+    found, expected = fidelity(membership(subsets, len(scores)) @ scores, outputs), lds(scores, subsets, outputs)
+    assert (found.mean, found.se) == pytest.approx((expected.mean, expected.se))
+    with pytest.raises(ValueError, match=r"predicted have shape \(3, 4\)"):
+        fidelity(outputs[:3], outputs)
 
 
 def test_constant_queries_are_named_and_the_others_kept():

@@ -214,6 +214,18 @@ def test_a_sketch_of_full_rank_is_exact():
     assert 0.3 < coarse.captured < 0.95
 
 
+def test_a_sketch_adds_rows_with_signs_of_their_own():
+    """Of one dimension, for two points of orthogonal gradients: their mere sum a quarter of the time."""
+    jacobian = np.zeros((2, 2, 2))
+    jacobian[[0, 1], 1, [0, 1]] = 1.0
+    given = jacobian, np.array([[0.3, 0.7], [0.3, 0.7]]), np.array([1, 1]), np.array([[1.0, -1.0]])
+    found = [
+        np.abs(block_twin(*given, 0.3, rank=1, rng=rng).refit([[0]])).max() > 1e-9
+        for rng in np.random.default_rng(0).spawn(60)
+    ]
+    assert 30 < sum(found) < 58
+
+
 def test_a_recipe_stands_for_its_training_ridge_and_adam_for_a_ridge_per_parameter():
     rng = np.random.default_rng(4)
     lin = margin(rng, 25, 6)

@@ -7,6 +7,7 @@ import pytest
 from support.networks.random_networks import random_block
 from support.problems import random_glm
 
+from trak_theory import Linearization
 from trak_theory.retraining import block_twin, compare, lds, membership, stack, twin
 
 RNG = np.random.default_rng(0)
@@ -105,9 +106,22 @@ def test_twin_ridge_weights_and_labels():
         model.relabel(np.ones((2, 12)))
 
 
-def test_one_class_has_a_minimiser_with_a_ridge():
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_one_class_has_a_minimiser_with_a_ridge(label):
     own = np.full(12, 0.7)
-    assert np.isfinite(twin(replace(LIN, residual=own - 1, curvature=own * (1 - own)), 1.0).refit([[0, 1]])).all()
+    lin = replace(LIN, residual=own - label, curvature=own * (1 - own))
+    model = twin(lin, 1.0, targets=np.full(12, label))
+    assert np.isfinite(model.refit([[0, 1]])).all()
+    assert model.captured == 1.0
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_outputs_of_another_model_are_noticed_in_any_unit(unit):
+    targets, outputs = unit * RNG.standard_normal((2, 12))
+    lin = Linearization(LIN.features, outputs - targets, np.ones(12), 1.0, np.eye(3))
+    assert np.isfinite(twin(lin, 1.0, loss="squared", targets=targets, outputs=outputs).refit([[0, 1]])).all()
+    with pytest.raises(ValueError, match=r"\[\d+\] = .* is not that of the loss"):
+        twin(lin, 1.0, loss="squared", targets=targets, outputs=1.1 * outputs)
 
 
 def test_blocks():

@@ -13,7 +13,13 @@ from trak_theory.laws.design import design_of
 from trak_theory.laws.kernel_limit import unprojected_limit
 from trak_theory.laws.lds_law import lds_law
 from trak_theory.numerics.spectrum import gram_eigenvalues
-from trak_theory.retraining.ridge_rule import TrainingRecipe, ridge_rule, subset_ridge
+from trak_theory.retraining.ridge_rule import (
+    RidgeRule,
+    TrainingRecipe,
+    ridge_rule,
+    rule_from_eigenvalues,
+    subset_ridge,
+)
 
 
 def test_training_ridge_of_a_recipe():
@@ -121,6 +127,10 @@ def test_the_kernels_of_the_rule():
     assert tight.projected == 0
     assert f"use k > {df:.0f}" in tight.warnings[0]
     assert ridge_rule(lin, recipe).curvature_weighted == rule.training
+    spectra = {"weighted": np.ones(3), "plain": np.ones(3), "mean_curvature": 0.2, "n": 9, "fraction": None}
+    assert rule_from_eigenvalues(2.0, **spectra, k=None) == RidgeRule(2.0, 2.0, pytest.approx(10.0), None, ())
+    with pytest.raises(TypeError, match="positional"):
+        rule_from_eigenvalues(2.0, *spectra.values(), None)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +140,7 @@ def test_the_kernels_of_the_rule():
         ({"weight_decay": 0.0, "learning_rates": [0.1, np.nan]}, "learning_rates has 1 non-finite"),
         ({"weight_decay": 0.0, "learning_rates": [0.1, 0.1], "steps": 3}, "steps = 3 but 2 learning rates"),
         ({"weight_decay": 0.0, "learning_rates": 0.1, "steps": 3, "momentum": 1.0}, "momentum must lie in"),
+        ({"weight_decay": 0.0, "learning_rates": 0.1, "steps": 3, "momentum": -0.5}, "momentum must lie in"),
         ({"weight_decay": 0.0, "learning_rates": [0.0]}, "all learning rates are 0"),
     ],
 )
