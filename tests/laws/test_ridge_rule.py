@@ -129,6 +129,9 @@ def test_the_kernels_of_the_rule():
     assert ridge_rule(lin, recipe).curvature_weighted == rule.training
     spectra = {"weighted": np.ones(3), "plain": np.ones(3), "mean_curvature": 0.2, "n": 9, "fraction": None}
     assert rule_from_eigenvalues(2.0, **spectra, k=None) == RidgeRule(2.0, 2.0, pytest.approx(10.0), None, ())
+    narrow = rule_from_eigenvalues(2.0, **{**spectra, "mean_curvature": 20.0}, k=2)
+    assert narrow.projected == 0
+    assert "k = 2 is below the 3 degrees of freedom" in narrow.warnings[0]
     with pytest.raises(TypeError, match="positional"):
         rule_from_eigenvalues(2.0, *spectra.values(), None)
 

@@ -51,6 +51,20 @@ def test_newton_schulz_takes_singular_values_near_one_and_keeps_the_vectors():
     assert 0.6 < np.diag(values).min() <= np.diag(values).max() < 1.3
 
 
+def test_newton_schulz_in_bfloat16_is_torchs_to_the_bit_for_matrices_that_lie_stand_or_come_in_stacks():
+    muon = pytest.importorskip("torch.optim._muon", reason="torch has Muon from version 2.9")
+    torch = pytest.importorskip("torch")
+    stack = torch.from_numpy(np.random.default_rng(1).standard_normal((3, 8, 5)))
+    iteration = NewtonSchulz()
+    for given in (stack, stack.mT):
+        expected = [
+            muon._zeropower_via_newtonschulz(u, iteration.coefficients, iteration.steps, iteration.eps) for u in given
+        ]
+        assert iteration.in_bfloat16(given).dtype == torch.float64
+        np.testing.assert_array_equal(iteration.in_bfloat16(given), torch.stack(expected).double())
+        np.testing.assert_array_equal(iteration.in_bfloat16(given[0]), expected[0].double())
+
+
 @pytest.mark.parametrize("optimizer", LIONS.values(), ids=LIONS)
 def test_the_moment_of_lion_has_its_derivative_though_none_of_it_reaches_the_parameters(optimizer):
     rng = np.random.default_rng(0)
@@ -64,6 +78,14 @@ def test_the_moment_of_lion_has_its_derivative_though_none_of_it_reaches_the_par
     before, slope = step.adjoint(state, gradient, tuple(cotangent))
     backwards = sum(a @ b for a, b in zip(before, dstate, strict=True)) + slope @ dgradient
     assert sum(a @ b for a, b in zip(cotangent, tangent, strict=True)) == pytest.approx(backwards, rel=1e-12)
+
+
+def test_a_step_of_lion_is_the_papers():
+    """Algorithm 2 of Chen et al.: c = β₁m + (1−β₁)g, θ − η(sign c + λθ), m′ = β₂m + (1−β₂)g."""
+    theta, m, g = np.array([1.0, -2.0, 3.0]), np.array([0.5, -0.1, 0.0]), np.array([-1.0, 2.0, 4.0])
+    after = Lion(0.1, betas=(0.6, 0.75), weight_decay=0.5).at(0, theta)((theta, m), g)
+    np.testing.assert_allclose(after[0], [1 + 0.1 - 0.05, -2 - 0.1 + 0.1, 3 - 0.1 - 0.15], rtol=1e-15)
+    np.testing.assert_allclose(after[1], [0.125, 0.425, 1.0], rtol=1e-15)
 
 
 @pytest.mark.parametrize("removal", ["keep", "renormalise"])
