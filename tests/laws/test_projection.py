@@ -214,3 +214,5 @@ def test_diagnosis_in_words():
 def test_wrong_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         projection_law(digits_features.random_features(), **setting)
+    with pytest.raises(TypeError, match="positional"):
+        projection_law(digits_features.random_features(), *setting.values())
