@@ -214,6 +214,19 @@ def test_a_sketch_of_full_rank_is_exact():
     assert 0.3 < coarse.captured < 0.95
 
 
+def test_a_sketch_in_which_every_row_cancels_is_refused():
+    """One point of two classes: its two rows are opposite, and add up to nothing with equal signs."""
+    jacobian = np.array([[[0.0], [1.0]]])
+    given = jacobian, np.full((1, 2), 0.5), np.array([1]), np.ones((1, 1)), 0.3
+    refused = 0
+    for rng in np.random.default_rng(0).spawn(20):
+        try:
+            block_twin(*given, rank=1, rng=rng)
+        except ValueError as error:
+            refused += "the 1 signed sums of the gradients all vanish: take a larger rank" in str(error)
+    assert 2 < refused < 18
+
+
 def test_a_sketch_adds_rows_with_signs_of_their_own():
     """Of one dimension, for two points of orthogonal gradients: their mere sum a quarter of the time."""
     jacobian = np.zeros((2, 2, 2))

@@ -221,8 +221,7 @@ def _one_per_point(name: str, values: ArrayLike, n: int) -> Array:
 def _check_targets(head: Head) -> None:
     """The domain of the loss; unlike without a ridge, one class alone has a minimiser."""
     if isinstance(head, ScalarHead):
-        both = [0.0, 1.0] if isinstance(head.loss, Logistic) else []
-        head.loss.check(np.append(head.targets, both))
+        head.loss.check(head.targets)
 
 
 def _recovered(lin: Linearization, loss: Loss, targets: Array) -> Array:
@@ -281,6 +280,8 @@ def _sketched_coordinates(
     sketch = csr_array((signs, (buckets, np.arange(len(rows)))), shape=(rank, len(rows))) @ rows
     values, vectors = eigh(sketch @ sketch.T)
     kept = values > rank * np.finfo(float).eps * values[-1]
+    if not kept.any():
+        raise ValueError(f"the {rank} signed sums of the gradients all vanish: take a larger rank, or none")
     basis = sketch.T @ (vectors[:, kept] / np.sqrt(values[kept]))
     reduced = (jacobian.reshape(-1, jacobian.shape[2]) @ basis).reshape(*jacobian.shape[:2], -1)
     captured = float(np.sum(gauss_newton_rows(reduced, probabilities) ** 2) / np.sum(rows**2))
