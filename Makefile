@@ -42,7 +42,7 @@ paper: $(READY)
 	$(BIN)/python -m paper_figures plan --results $(RESULTS) --out $(FIGURES) --size $(SIZE) --seed 0
 	$(BIN)/python -m simulations run all --size $(SIZE) --jobs $(JOBS) --out $(RESULTS)
 	$(BIN)/python -m paper_figures --results $(RESULTS) --out $(FIGURES) --jobs $(JOBS) --size $(SIZE) --seed 0
-	$(BIN)/python -m simulations claims --out $(RESULTS) > $(RESULTS)/claims.md
+	$(BIN)/python -m simulations claims --out $(RESULTS) --jobs $(JOBS) > $(RESULTS)/claims.md
 	@head -1 $(RESULTS)/claims.md
 	@echo "all claims: $(RESULTS)/claims.md"
 
@@ -52,7 +52,7 @@ figures: $(READY)
 	$(BIN)/python -m paper_figures --results $(SHIPPED) --out $(FIGURES) --jobs $(JOBS)
 
 claims: $(READY)
-	$(BIN)/python -m simulations claims --out $(RESULTS) --update CLAIMS.md > /dev/null
+	$(BIN)/python -m simulations claims --out $(RESULTS) --jobs $(JOBS) --update CLAIMS.md > /dev/null
 
 # The site shows every figure; they are drawn again when the shipped rows or the drawings change.
 docs: $(READY) $(DRAWN)

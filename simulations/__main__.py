@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from joblib import cpu_count
+from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from simulations.engine.evidence import FULL, QUICK, pack, pack_whole, unpack
@@ -38,6 +38,7 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Seed; each cell derives it
 KeepStaleOption = Annotated[
     bool, typer.Option("--keep-stale", help="Take cells that other code computed as they are, and say so.")
 ]
+JobsOption = Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="all cores")]
 OutOption = Annotated[Path, typer.Option(help="Folder of the results, OUT/<study>/<cell>.parquet.")]
 
 
@@ -57,7 +58,7 @@ def list_studies() -> None:
 def run_studies(
     name: NameArgument,
     size: Annotated[Size, typer.Option(help="Which grid of cells.")] = Size.quick,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="all cores")] = None,
+    jobs: JobsOption = None,
     seed: SeedOption = 0,
     out: OutOption = Path("results"),
     dask: Annotated[
@@ -118,6 +119,7 @@ def status(name: NameArgument = "all", seed: SeedOption = 0, out: OutOption = Pa
 @app.command()
 def claims(
     out: OutOption = Path("results"),
+    jobs: JobsOption = None,
     seed: SeedOption = 0,
     keep_stale: KeepStaleOption = False,
     update: Annotated[
@@ -137,7 +139,7 @@ def claims(
     what was measured; those that fail stay in the ledger and are discussed there.
     """
     from simulations.ledger.judge import findings_table, judge_all
-    from trak_theory.claims import ledger
+    from trak_theory.claims import checked, registry
     from trak_theory.cli.claims import SEED, ledger_table
 
     store = Store(out)
@@ -150,7 +152,7 @@ def claims(
         typer.echo(f"not complete in {out}: {', '.join(judged.missing)}; python -m simulations run all", err=True)
         if update is not None:
             raise typer.Exit(1)
-    entries = ledger(seed=SEED)
+    entries = Parallel(n_jobs=jobs or cpu_count())(delayed(checked)(name, seed=SEED) for name in registry())
     formulas, studies = ledger_table(entries), findings_table(judged)
     typer.echo(f"{studies}\n\n{formulas}")
     if update is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from trak_theory.claims.claim import Claim, Entry
 from trak_theory.numerics.estimate import Estimate
 
-__all__ = ["Claim", "Entry", "Estimate", "ledger", "registry"]
+__all__ = ["Claim", "Entry", "Estimate", "checked", "ledger", "registry"]
 
 MODULES = (
     "trak_theory.claims.identities",
@@ -32,5 +32,10 @@ def registry() -> dict[str, Claim]:
 
 
 def ledger(*, seed: int) -> list[Entry]:
-    """Every claim checked. Each draws from a generator of its own, so that adding one changes no other."""
-    return [claim.check(np.random.default_rng([seed, *name.encode()])) for name, claim in registry().items()]
+    """Every claim checked."""
+    return [checked(name, seed=seed) for name in registry()]
+
+
+def checked(name: str, *, seed: int) -> Entry:
+    """One claim of the registry. It draws from a generator of its own, so that no other claim matters."""
+    return registry()[name].check(np.random.default_rng([seed, *name.encode()]))

@@ -39,7 +39,7 @@ def smollm2_rows(learning_rate: float, rng: Generator) -> Rows:
     trained = setting.train(optimizer, rng)
     held_out = Remembered(setting.held_out)  # every estimator asks for the query's gradient at θ_T
     query = loss_query(held_out, range(held_out.n), mean=True)
-    removed = rng.permutation(trained.objective.n)[: LORA_REMOVED]
+    removed = rng.permutation(trained.objective.n)[:LORA_REMOVED]
     return trajectory_rows(trained, query, removed, EXACT_CURVATURE)
 
 
