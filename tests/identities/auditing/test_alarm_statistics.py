@@ -1,5 +1,7 @@
 """Statistics of an audit's alarms against the same ones from dense covariances and textbook formulas."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
@@ -114,6 +116,36 @@ def test_of_errors_together(case):
     along = np.einsum("ia,iq,qr,ja,jr->a", vectors, error, np.linalg.inv(among), vectors, error) / values / Q
     assert case.found["worst direction"] == pytest.approx(np.log(along.max()) / 2)
     assert case.found["weak directions"] == pytest.approx(np.log(1e-6))
+
+
+def test_of_weak_directions(case):
+    """The last point's residual is so small that its direction is weak for every query, and taken with the others."""
+    residual = case.residual * np.where(np.arange(N) == N - 1, 1e-4, 1.0)
+    draws = replace(case.draws, residual=residual)
+    yardstick = yardstick_of(draws)
+    strong = yardstick.whitening.strong
+    assert 0 < strong.sum() < N * Q
+    mean = case.mean(draws.law) * (residual / case.residual)[:, None]
+    error = case.scores * np.sum(mean**2) / np.sum(case.scores * mean) - mean
+    energy = yardstick.whitening.rotated(error) ** 2
+    assert energy.sum() == pytest.approx(np.sum(error**2))
+    share = energy[~strong].sum() / energy.sum()
+    assert yardstick(case.scores)["weak directions"] == pytest.approx(np.log(1e-6 + share))
+
+
+def test_a_rival_without_noise_is_none(case):
+    """At μ = 0 twice k may be the rank, where a projection loses nothing, or beyond it, where it has no inverse."""
+    assert case.draws.law.space.rank == N
+    for k, named in ((2, True), (3, True), (4, False)):
+        assert ("fit of twice k" in yardstick_of(case.drawn(k, 0.0))(case.scores)) == named
+    even = ScoreDraws(
+        KernelLaw(spectrum(case.features[:6], case.queries), 3),
+        case.residual[:6],
+        case.draws.gram,
+        np.arange(6),
+        np.arange(Q),
+    )
+    assert "fit of twice k" not in yardstick_of(even)(case.scores[:6])
 
 
 def test_of_whitened_scores(case):
