@@ -194,6 +194,7 @@ def test_triples_are_distinct_and_even():
         ({"k": 20, "query_covariance": np.eye(3)}, r"query_covariance has shape \(3, 3\), the features have p = 80"),
         ({"k": 20, "query_covariance": -np.eye(80)}, "must be positive semi-definite"),
         ({"k": 20, "query_covariance": np.diag([1.0] * 79 + [-1e-3])}, "must be positive semi-definite"),
+        ({"k": 20, "query_covariance": np.zeros((80, 80))}, r"its eigenvalues span \[0, 0\]"),
         ({"k": 20, "query_covariance": np.triu(np.ones((80, 80)))}, "not symmetric"),
         ({"k": 81}, "k = 81 exceeds p = 80"),
     ],
@@ -212,5 +213,7 @@ def test_points_without_a_reference_are_left_out():
     part = Linearization(lin.features, lin.residual, lin.curvature, lin.ridge, lin.queries)
     found = rank_law_against(holes, part.residual, law)
     assert np.isfinite(found.kendall)
+    with pytest.raises(TypeError, match="positional"):
+        rank_law_against(holes, part.residual, law, True)
     with pytest.raises(ValueError, match="at least 3 points"):
         rank_law_against(np.full_like(reference, np.nan), lin.residual, law)

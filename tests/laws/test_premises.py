@@ -16,8 +16,9 @@ from trak_theory import (
 )
 from trak_theory.laws.gaussian_pair import ScoreLaw, Sharing
 from trak_theory.laws.premises import row_premises
-from trak_theory.laws.rank_law import Overlaps
+from trak_theory.laws.rank_law import Overlaps, rank_law_of
 from trak_theory.laws.sparse_design import sparse_scales, sparse_sharing
+from trak_theory.laws.state_evolution import state_evolution
 from trak_theory.projection.error_bars import participation
 
 DESIGN = {"n": 300, "p": 150, "k": 60, "ridge": 3.0, "signal": 1.5}
@@ -156,6 +157,19 @@ def test_rank_measures_with_sharing_are_those_of_draws():
     assert law.kendall == pytest.approx(float(found.kendall), abs=0.03)
     assert law.spearman == pytest.approx(float(found.spearman), abs=0.04)
     assert law.top_overlap(0.1) == pytest.approx(float(found.top_overlap), abs=0.07)
+
+
+def test_the_influence_function_of_sparse_rows_shares_the_diagonal_of_the_inverse_hessian():
+    """Isotropic: tr H⁻²/p = (η/p)²/(1 − a η²/p) with a = nE d̃², of which the diagonal makes (η/p)²."""
+    p, density = 150, 0.2
+    state = state_evolution(n=500, p=p, ridge=5.0, signal=1.5, scales=sparse_scales(p, density))
+    points = state.points
+    share = 1 - 500 * np.average(points.damped**2, weights=points.weight) * state.eta**2 / p
+    sharing = sparse_sharing(p, density, truth=share, estimate=share, between=share)
+    law = ScoreLaw(np.abs(points.residual) * points.scale, 1 - points.leverage, points.weight, 1.0, sharing)
+    found = rank_law_of(state, k=60, density=density).influence
+    for measure in ("pearson", "kendall", "spearman"):
+        assert getattr(found, measure) == pytest.approx(getattr(law, measure), abs=1e-7), measure
 
 
 @pytest.mark.parametrize(
