@@ -99,6 +99,14 @@ def test_limits_from_quantiles_of_student(queries, by_query):
     assert (low + high, high - low) == pytest.approx((2 * 0.38, 2 * np.sqrt(by_subset + by_query)), rel=1e-4)
 
 
+def test_nothing_is_corrected_by_a_ceiling_of_zero():
+    """Outputs that a second training turns round: no share of a ceiling."""
+    scores, subsets, outputs = problem(2)
+    found = lds(scores, subsets, outputs, replicates=-outputs[None])
+    assert found.noise_ceiling.value == 0
+    assert np.isnan(found.corrected.value)
+
+
 def test_a_sum_of_scores_has_its_lds_for_fidelity():
     scores, subsets, outputs = problem(2)
     found, expected = fidelity(membership(subsets, len(scores)) @ scores, outputs), lds(scores, subsets, outputs)
@@ -122,6 +130,7 @@ def test_constant_queries_are_named_and_the_others_kept():
     assert list(compare(scores, problem(3, q=5)[0], subsets, outputs).undefined) == [1, 2, 3]
     nothing = lds(scores[:, 1:4], subsets, outputs[:, 1:4], replicates=outputs[None, :, 1:4] + 1.0)
     assert np.isnan(nothing.mean)
+    assert nothing.estimate.queries == 0
 
 
 def test_a_perfect_score_has_a_degenerate_interval_inside_the_bounds():
