@@ -391,6 +391,16 @@ def test_pushes_are_not_exact_further_than_they_follow_the_slots():
         assert error[truth.steps < 9 - followed].min() > 1e-6
 
 
+def test_frozen_pushes_are_not_exact_beyond_the_tenth_step():
+    objective, steps = Tilt(), 14
+    run = train(objective, start(objective), epochs(objective, 6, 4)[:steps], AdamW(0.02))
+    truth, columns = retrain_without(run, np.arange(24)[:, None], occurrences="each"), queries(objective)
+    error = truth.matching(attribute(run, columns, estimator="frozen-push", occurrences="each"))
+    error = np.abs(error - truth.influence(columns)).max(1)
+    assert error[truth.steps < steps - 2].min() > 1e-6
+    assert error[truth.steps >= steps - 2].max() < 1e-12
+
+
 # --- the truth -------------------------------------------------------------------------------------------------------
 
 
