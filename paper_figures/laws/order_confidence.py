@@ -28,7 +28,7 @@ def draw(results: Path) -> Drawing:
     for place, (column, label) in enumerate({"promised": "promised, .99", "proved": "order known"}.items()):
         axis.plot(numbers[column], places, MARKERS[place], color=COLOURS[place], label=label)
     axis.set_yticks(places, [f"{row.setting}  {row.kept}/{row.fresh}" for row in numbers.itertuples()])
-    axis.set_xlabel("share of pairs in true order")
+    axis.set_xlabel("pairs in true order")
     axis.set_xlim(0.5, 1.01)
     axis.grid(axis="x")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, columnspacing=0.8)

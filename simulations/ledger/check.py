@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from simulations.engine.evidence import unpack
+from simulations.engine.source import code_of
 from simulations.engine.store import Store, read_cell
-from simulations.engine.study import Cell, find_study
+from simulations.engine.study import Cell, Study, find_study
 from simulations.ledger.confirmed import confirmed_table
 from simulations.ledger.judge import findings_table, judge_all, judge_confirmed, made_from, of_other_code, stored_cells
 from simulations.ledger.page import DIGEST_MARKS, FULL_MARKS, STUDY_MARKS, between, digests
@@ -23,6 +24,7 @@ from simulations.ledger.page import DIGEST_MARKS, FULL_MARKS, STUDY_MARKS, betwe
 CHEAP = 1.0  # seconds that a cell to compute again may be expected to take
 LAST_DIGITS = 1e-3  # relative to the largest entry of a column: other processors round otherwise
 ALLOWANCES = {"relative_radius": 0.1, "truth_radius": 0.1}  # columns that measure rounding itself
+TRAINING = "digits_mlp.py"  # the workload that fits digits to convergence
 NOUGHT = 1e-15  # of quantities of order one, which vanish in exact arithmetic
 OF_STANDARD_ERRORS = 0.1  # a few signs of influences that vanish but for rounding move these by some per cent
 
@@ -66,7 +68,12 @@ def recomputed(evidence: Path, count: int) -> Iterator[tuple[Cell, list[str]]]:
 
 def _is_cheap(cell: Cell) -> bool:
     study = find_study(cell.study)
-    return study.extra is None and study.duration(cell.params) <= CHEAP
+    return study.extra is None and study.duration(cell.params) <= CHEAP and not _trains_to_the_end(study)
+
+
+def _trains_to_the_end(study: Study) -> bool:
+    """Whether cells fit a ReLU network of hundreds of steps: they multiply what one processor rounds otherwise."""
+    return any(path.name == TRAINING for path, _ in code_of(study.run).files)
 
 
 def _differing(there: list[dict[str, Any]], here: list[dict[str, Any]]) -> list[str]:
