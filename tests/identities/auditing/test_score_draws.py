@@ -9,8 +9,6 @@ from trak_theory.numerics.spectrum import spectrum
 from trak_theory.projection.kernel_law import KernelLaw
 
 N, Q, P, K, ENSEMBLE, RIDGE = 4, 3, 12, 3, 2, 0.3
-
-
 CHOSEN = np.array([0, 2, 3])
 
 
