@@ -11,6 +11,7 @@ MODULES = (
     "simulations.findings.laws",
     "simulations.findings.practice",
     "simulations.findings.retraining",
+    "simulations.findings.removals",
     "simulations.findings.shallow",
     "simulations.findings.trajectory",
     "simulations.findings.lookahead",

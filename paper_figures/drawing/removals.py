@@ -1,0 +1,49 @@
+"""Answers to removals against the share of samples removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+
+from paper_figures.drawing.curves import bars, shared_legend
+from paper_figures.drawing.style import GUIDE, PAGE
+
+JITTER = 1.06  # between the answers of one share
+
+
+def panels_by_share(numbers: pd.DataFrame, panel: list[str], answers: Sequence[str]) -> Figure:
+    """One panel per value of the columns `panel`: fidelity of each answer, beside one another at each share."""
+    panels = list(numbers.groupby(panel, sort=False))
+    columns = min(4, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(PAGE, 0.5 + 2.1 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    for axis, (named, rows) in zip(axes, panels, strict=False):
+        _answers(axis, rows, answers)
+        axis.set_title(", ".join(named))
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    for axis in axes[: len(panels) : columns]:
+        axis.set_ylabel("Spearman with retraining")
+    shared_legend(figure, axes[0], 4)
+    return figure
+
+
+def _answers(axis: Axes, numbers: pd.DataFrame, answers: Sequence[str]) -> None:
+    for place, answer in enumerate(answers):
+        rows = numbers[numbers["answer"] == answer].sort_values("share")
+        beside = rows.assign(share=rows["share"] * JITTER ** (place - len(answers) // 2))
+        bars(axis, beside, x="share", place=place, label=answer)
+    axis.axhline(1.0, color=GUIDE, zorder=0)
+    axis.set_xscale("log")
+    shares = sorted(set(numbers["share"]))
+    axis.xaxis.set_major_locator(FixedLocator(shares))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_xticklabels(["one", *(f"{share:.0%}"[:-1] for share in shares[1:])])
+    axis.set_xlabel("removed (%)")
+    axis.grid(axis="y")

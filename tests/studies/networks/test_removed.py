@@ -1,0 +1,48 @@
+"""Removals from a CNN and a GPT-2: both trainings have one start, and every answer the sign of retraining."""
+
+import numpy as np
+import pytest
+
+from simulations.studies.retraining import removed_from_networks as study
+from simulations.studies.retraining.share_removed import REMOVAL, total
+from trak_theory.torch_bridge import next_token_loss
+from trak_theory.trajectory import attribute, retrain_without
+
+
+@pytest.fixture(scope="module", params=["CNN", "GPT-2"])
+def trained(request):
+    small = {"model": request.param, "recipe": "AdamW 3e-3", "samples": 60, "steps": 12, "queries": 4, "rank": 80}
+    return study.BUILDERS[request.param](small, np.random.default_rng(0))
+
+
+def test_both_trainings_start_alike_and_see_other_batches(trained):
+    network, again = trained
+    assert np.array_equal(network.run.state(0)[0], again.state(0)[0])
+    assert np.array_equal(np.unique(network.run.batches), np.unique(again.batches))
+    assert not np.array_equal(network.run.batches, again.batches)
+    assert again.objective.n == network.run.objective.n
+
+
+def test_every_answer_has_the_sign_of_retraining(trained):
+    network, _ = trained
+    removed = np.arange(12 * (network.run.objective.n // 12)).reshape(12, -1)
+    truth = retrain_without(network.run, removed, removal=REMOVAL).influence(network.query)
+    sums = total(attribute(network.run, network.query, estimator="two-step", removal=REMOVAL).influence, removed)
+    found = {"two-step": sums, study.RESTORED: total(network.restored(0.9), removed)}
+    for name, answer in {**found, **dict(network.refitted(removed, sums))}.items():
+        assert answer.shape == truth.shape
+        assert np.corrcoef(answer.ravel(), truth.ravel())[0, 1] > 0.3, name
+
+
+def test_the_sequences_of_an_objective_are_put_together_again():
+    network, _ = study.text({"model": "GPT-2", "recipe": "AdamW 1e-3", "queries": 2}, np.random.default_rng(1))
+    whole, objective = study.tokens(network.setting.objective), network.setting.objective
+    logits = network.setting.model(input_ids=whole).logits
+    expected = next_token_loss(logits, whole).detach().numpy()
+    assert objective.loss(network.run.final, np.arange(objective.n)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_single_samples_are_drawn_once():
+    removed = study.removed_sets(20, 1, 20, np.random.default_rng(0))
+    assert sorted(removed.ravel()) == list(range(20))
+    assert study.removed_sets(20, 3, 5, np.random.default_rng(0)).shape == (5, 3)
