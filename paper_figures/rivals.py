@@ -29,6 +29,7 @@ def draw(folder: Path) -> list[Path]:
         figure = Figure(figsize=(PAGE, 1.2 + 0.36 * network["label"].nunique()), layout="constrained")
         left, right = figure.subfigures(1, 2, width_ratios=[1.5, 1], squeeze=False)[0]
         _rows(left.subplots(), network, "network", "LDS", "LDS over half subsets")
+        trajectory = trajectory[trajectory["queries"] == 1].copy()
         trajectory["label"] = trajectory["method"].str.replace(" (", "\n(", regex=False)
         trajectory["group"] = [f"learning rate {rate:g}" for rate in trajectory["learning rate"]]
         _rows(right.subplots(), trajectory, "group", "Spearman", "Spearman with retraining")

@@ -15,23 +15,25 @@ from typer.testing import CliRunner
 from paper_figures import rivals_cost
 from paper_figures.rivals import draw
 from simulations.benchmarks.__main__ import app
-from simulations.benchmarks.rivals import advice, command, exchange, networks
-from simulations.benchmarks.rivals.cases import Case, arrays_of
+from simulations.benchmarks.rivals import advice, cases, command, exchange, networks, trajectory
+from simulations.benchmarks.rivals.cases import HALF, HUNDREDTH, Case, Truth, arrays_of
 from simulations.benchmarks.rivals.environments import RECORD, Rival, prepare
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
 from simulations.benchmarks.rivals.released import Scored, Subject
-from simulations.benchmarks.rivals.runners import ours_network, ours_trajectory, refits, statsmodels
+from simulations.benchmarks.rivals.runners import ours_network, ours_run, ours_trajectory, refits, statsmodels
 from simulations.benchmarks.rivals.tables import table
 from simulations.benchmarks.rivals.trajectory import arrays_of_run
 from simulations.benchmarks.rivals.trak_audit import Setting, audited, compared, failed_gates, within_gates
 from simulations.studies.practice.ridge_rule import RECIPES, coordinates
 from simulations.workloads.data import gaussian_problem
+from simulations.workloads.digits_mlp import relu_network
+from simulations.workloads.subset_training import Optimizer
 from simulations.workloads.training_runs import setting
 from trak_theory import GLM, influence, leave_one_out, newton, project, trak
 from trak_theory.attribution import trak_kernel
 from trak_theory.auditing.audit import audit
-from trak_theory.retraining import block_twin, compare
-from trak_theory.trajectory import AdamW, attribute
+from trak_theory.retraining import block_twin, compare, lds
+from trak_theory.trajectory import AdamW, attribute, retrain_without, train
 
 HERE = Path(sys.executable)
 
@@ -148,14 +150,41 @@ def test_the_twin_answers_for_each_subset(model):
     subsets = np.random.default_rng(1).permuted(np.tile(np.arange(n), (3, 1)), axis=1)[:, : n // 2]
     recipe = "full batch, momentum"
     found = ours_network.work(
-        {**arrays_of(model), "subsets": subsets}, {"method": "twin", "recipe": recipe, "k": 40, "seed": 2}
+        {**arrays_of(model), "subsets": subsets},
+        {"method": "twin", "recipe": recipe, "fraction": 0.5, "k": 40, "seed": 2},
     )
     assert set(found) == {"outputs"}
     block = (model.jacobian, model.probabilities, model.labels, model.query_gradients)
     known = coordinates(replace(model, optimizer=RECIPES[recipe][0]))[1]
     exact = block_twin(*block, known, rank=40, rng=np.random.default_rng(2)).refit(subsets)
     np.testing.assert_allclose(found["outputs"], exact, atol=1e-6 * np.abs(exact).max())
-    assert {method.options["method"] for method in networks.METHODS if method.predicts} == {"twin"}
+    assert {method.options.get("method") for method in networks.METHODS if method.predicts} == {"twin"}
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """The network of AdamW, smaller and trained for twelve steps."""
+    for name, value in {"N": 100, "SUBSETS": 8, "QUERIES": 4}.items():
+        monkeypatch.setattr(cases, name, value)
+    optimizer = Optimizer((2e-3,) * 12, weight_decay=1e-2, batch_size=20, adam=True, decoupled=True)
+    monkeypatch.setitem(RECIPES, "AdamW", (optimizer, 0.5))
+
+
+def test_where_few_are_removed_the_truth_is_the_recorded_run_without_them(short, tmp_path):
+    case = cases.CASES["AdamW"](tmp_path, np.random.default_rng(3))
+    network, held_out = (
+        relu_network(case.arrays[f"{kind}inputs"], case.arrays[f"{kind}labels"], 128) for kind in ("", "query_")
+    )
+    run = train(network, case.arrays["start"], list(case.arrays["batches"]), RECIPES["AdamW"][0].steps)
+    np.testing.assert_allclose(case.arrays["theta"], run.final, rtol=1e-12)
+    few = case.truths[HUNDREDTH]
+    removed = np.stack([np.setdiff1d(np.arange(100), kept) for kept in few.subsets])
+    exact = retrain_without(run, removed, removal="renormalise").influence(cases.margin_query(held_out))
+    now = cases.margin_query(held_out).read(run.final)
+    np.testing.assert_allclose(now - exact, few.outputs, rtol=1e-9, atol=1e-12)
+    assert np.abs(few.again - few.outputs).max() > 0.01 * np.abs(few.outputs).max()
+    scores = ours_run.work(case.arrays, {"recipe": "AdamW", "estimator": "two-step"})["scores"]
+    assert np.corrcoef(scores[removed[:, 0]].ravel(), exact.ravel())[0, 1] > 0.95
 
 
 def test_methods_and_networks_are_chosen_by_name():
@@ -173,17 +202,24 @@ def test_paired_differences_are_of_this_project_s_methods_each_less_the_next(mon
     subsets = rng.permuted(np.tile(np.arange(30), (40, 1)), axis=1)[:, :15]
     truth = scores[subsets].sum(1) + rng.standard_normal((40, 6))
     answers = {"outputs": scores[subsets].sum(1), "block": scores + noise, "theirs": -scores}
-    methods = [networks._ours(name, "s", name, predicts=name == "outputs") for name in ("outputs", "block")]
-    methods.append(networks.Method("theirs", "s", "traker", "traker", {"method": "theirs"}))
+    methods = [
+        replace(networks._ours(name, "s", name, predicts=name == "outputs"), on=("a",)) for name in ("outputs", "block")
+    ]
+    methods.append(networks.Method("theirs", "s", "traker", "traker", {"method": "theirs"}, on=("a",)))
 
-    def answer(method, *_):
-        name = method.options["method"]
-        return Answer({"outputs" if method.predicts else "scores": answers[name]}, [1.0], 0.0, {})
+    def answer(method, _, case, truth, repeats):
+        found = answers[method.options["method"]]
+        outputs = found[: len(truth.outputs)] if method.predicts else None
+        return Answer({"scores": found} if outputs is None else {"outputs": outputs}, [1.0], 0.0, {})
 
     monkeypatch.setattr(networks, "METHODS", methods)
     monkeypatch.setattr(networks, "_answer", answer)
-    monkeypatch.setattr(networks, "CASES", {"a": lambda *_: Case({}, "", {}, subsets, truth)})
-    rows = networks.measure({}, tmp_path, seed=0, repeats=1)
+    monkeypatch.setattr(networks, "CASES", {"a": lambda *_: case})
+    few = Truth(0.9, subsets[:8], truth[:8], truth[:8])
+    case = Case({}, "", {}, {HALF: Truth(0.5, subsets, truth, truth), HUNDREDTH: few})
+    again, *rows = networks.measure({}, tmp_path, seed=0, repeats=1)
+    assert (again["method"], again["LDS"], again["LDS, 1 %"]) == ("retraining", 1.0, 1.0)
+    assert rows[1]["LDS, 1 %"] == pytest.approx(lds(scores + noise, subsets[:8], truth[:8]).mean)
     assert [row["LDS"] > 0 for row in rows] == [True, True, False]
     expected = compare(scores, scores + noise, subsets, truth).mean
     assert rows[0]["LDS"] - rows[1]["LDS"] == pytest.approx(expected.value)
@@ -202,7 +238,7 @@ def test_rows_of_an_earlier_table_stay_unless_measured_again(tmp_path):
 
 def test_streamed_trak_is_trak_of_its_projection(model):
     k, batch = 60, 25
-    settings = {"method": "trak", "recipe": "full batch, momentum", "k": k, "seed": 3, "batch": batch}
+    settings = {"method": "trak", "recipe": "full batch, momentum", "fraction": 0.5, "k": k, "seed": 3, "batch": batch}
     scores = ours_network.work(arrays_of(model), settings)["scores"]
     lin = model.margin_linearization()
     matrix = ours_network._projection(lin.features.shape[1], k, batch, np.random.default_rng(3))
@@ -227,10 +263,16 @@ def test_a_run_survives_the_exchange():
     problem = setting("digits", n=40, rng=np.random.default_rng(0))
     run = problem.train(AdamW(1e-2, weight_decay=0.01), size=8, steps=6, rng=np.random.default_rng(1))
     settings = {"estimator": "two-step", "lr": 1e-2, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01}
-    found = ours_trajectory.work(arrays_of_run(problem, run), settings)["influence"]
-    np.testing.assert_allclose(
-        found, attribute(run, problem.query, estimator="two-step").influence[:, 0], rtol=1e-9, atol=1e-15
-    )
+    for queries in (1, 8):
+        query = trajectory.mean_losses(problem.held_out, queries)
+        found = ours_trajectory.work(arrays_of_run(problem, run), {**settings, "queries": queries})["influence"]
+        expected = attribute(run, query, estimator="two-step").influence
+        assert expected.shape == (40, queries)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-15)
+    whole = attribute(run, problem.query, estimator="first-order").influence
+    settings |= {"estimator": "first-order", "queries": 8}
+    parts = ours_trajectory.work(arrays_of_run(problem, run), settings)["influence"]
+    np.testing.assert_allclose(parts.mean(1), whole[:, 0], rtol=1e-9, atol=1e-15)  # parts of one size
 
 
 def test_figure_from_tables(tmp_path):
@@ -246,7 +288,13 @@ def test_figure_from_tables(tmp_path):
         }
     )
     trajectory = pd.DataFrame(
-        {"learning rate": [1e-3, 1e-2], "method": "theirs", "Spearman": [0.9, 0.8], "s.e.": [0.01, 0.02]}
+        {
+            "learning rate": [1e-3, 1e-2, 1e-2],
+            "queries": [1, 1, 8],
+            "method": "theirs",
+            "Spearman": [0.9, 0.8, 0.7],
+            "s.e.": [0.01, 0.02, 0.03],
+        }
     )
     network.to_csv(tmp_path / "network.csv", index=False)
     trajectory.to_csv(tmp_path / "trajectory.csv", index=False)

@@ -49,7 +49,7 @@ def arrays(samples):
 
 @pytest.fixture
 def small(monkeypatch):
-    for name, value in {"N": 60, "SUBSETS": 6, "CNN_QUERIES": 4, "CNN_STEPS": 6}.items():
+    for name, value in {"N": 100, "SUBSETS": 6, "CNN_QUERIES": 4, "CNN_STEPS": 6}.items():
         monkeypatch.setattr(cases, name, value)
 
 
@@ -90,41 +90,45 @@ def test_streamed_trak_of_a_module_has_no_ridge_and_no_scales(arrays, samples):
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())  # single precision
 
 
-def test_the_truth_is_the_run_with_the_subset_alone(small, tmp_path):
+@pytest.mark.parametrize("share", [cases.HALF, cases.HUNDREDTH])
+def test_the_truth_is_the_run_with_the_subset_alone(small, tmp_path, share):
     """Against a plain torch loop over what is left of every batch."""
     case = cases.CASES[ADAMW](tmp_path, np.random.default_rng(5))
-    building, training, _ = np.random.default_rng(5).spawn(3)
-    setting = mnist_cnn(Size(n=60, batch=20, steps=6, held_out=4), rng=building)
+    building, training, _, _ = np.random.default_rng(5).spawn(4)
+    setting = mnist_cnn(Size(n=100, batch=20, steps=6, held_out=4), rng=building)
     module = copy.deepcopy(setting.network)
     batches = trained(setting, "AdamW", 3e-3, queries=4, rng=training).run.batches
     rows, held_out = setting.objective.rows, setting.held_out.rows
     optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.01)
     for batch in batches:
-        left = np.intersect1d(batch, case.subsets[0])
+        left = np.intersect1d(batch, case.truths[share].subsets[0])
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(module(rows.args[0][left]), rows.targets[left]).backward()
         optimizer.step()
     expected = margins(module(held_out.args[0]), held_out.targets).detach().numpy()
-    np.testing.assert_allclose(case.outputs[0], expected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(case.truths[share].outputs[0], expected, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(network(case.arrays, torch.float64)(rows.args[0]), setting.network(rows.args[0]))
 
 
 def test_retrained_subsets_are_kept(small, tmp_path, monkeypatch):
     first = cases.CASES[ADAMW](tmp_path, np.random.default_rng(5))
-    assert len(list(tmp_path.rglob("*.npy"))) == 6
+    assert len(list(tmp_path.rglob("*.npy"))) == 4 * 6  # two shares, two orders of the batches
     monkeypatch.setattr(truth, "_retrain", lambda *_: pytest.fail("a kept retraining was repeated"))
     again = cases.CASES[ADAMW](tmp_path, np.random.default_rng(5))
-    np.testing.assert_array_equal(again.outputs, first.outputs)
+    for share, kept in first.truths.items():
+        np.testing.assert_array_equal(again.truths[share].outputs, kept.outputs)
 
 
 def test_rows_of_a_module(small, tmp_path, monkeypatch):
     restored = [method for method in networks.METHODS if method.options.get("method") == "restored"]
     monkeypatch.setattr(networks, "METHODS", restored)
     monkeypatch.setattr(networks, "CASES", {ADAMW: cases.CASES[ADAMW]})
-    (row,) = networks.measure({}, tmp_path, seed=0, repeats=1)
+    again, row = networks.measure({}, tmp_path, seed=0, repeats=1)
+    assert again["method"] == "retraining"
     assert row["network"] == ADAMW
-    assert -1 <= row["LDS"] <= 1
-    assert row["s.e."] > 0
+    for value, error in networks.LDS.values():
+        assert -1 <= row[value] <= 1
+        assert row[error] > 0
     assert row["CPU s"] > 0
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,52 +15,118 @@ from numpy import ndarray as Array
 from numpy.random import Generator
 
 from simulations.studies.practice.ridge_rule import RECIPES
-from simulations.workloads.digits_mlp import DigitsNetwork, digits_network, random_subsets
+from simulations.workloads.digits_mlp import (
+    DigitsNetwork,
+    digits_network,
+    everything,
+    margin_gradients,
+    margins,
+    random_subsets,
+)
+from trak_theory.trajectory import MLP, Adam, Query, Run, retrain_without, train
+from trak_theory.trajectory.batches import shuffled_epochs
+from trak_theory.trajectory.convention import Removal
 
-N, QUERIES, SUBSETS, FRACTION = 1000, 100, 100, 0.5
+N, QUERIES, SUBSETS = 1000, 100, 100
+HALF, HUNDREDTH = 0.5, 0.01  # shares removed
 CNN_QUERIES, CNN_STEPS = 50, 200
+REMOVAL: Removal = "renormalise"
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
-    """A trained network as the runners read it, and the truth.
+class Truth:
+    """Retrainings on random subsets, from the start of the network.
 
-    arrays          weights and data, for every program
-    program         this project's runner for such a network, and `options`, what only that one is told
-    subsets (B, m)  of the training points
-    outputs (B, q)  query margins after training on each subset from the same start
-    again (B, q)    the same in another batch order, where there are batches and it was measured
+    fraction         of the training points in each
+    subsets (B, m)   of the training points
+    outputs (B, q)   query margins after training on each
+    again (B, q)     the same in another batch order, where there are batches
     """
 
-    arrays: dict[str, Array]
-    program: str
-    options: dict[str, Any]
+    fraction: float
     subsets: Array
     outputs: Array
     again: Array | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A trained network as the runners read it, and the truth at each share removed.
+
+    arrays    weights and data, for every program
+    program   this project's runner for such a network, and `options`, what only that one is told
+    """
+
+    arrays: dict[str, Array]
+    program: str
+    options: dict[str, Any]
+    truths: dict[float, Truth]
+
+
 def _digits(recipe: str, folder: Path, rng: Generator) -> Case:
-    optimizer, fraction = RECIPES[recipe]
-    training, choosing, retraining, repeating = rng.spawn(4)
-    model = digits_network(optimizer, n=N, queries=QUERIES, rng=training)
-    subsets = random_subsets(N, round(fraction * N), SUBSETS, choosing)
+    """Half of the points are a training of their own; where 1 % is removed, each batch is what is left of it."""
+    optimizer, _ = RECIPES[recipe]
+    building, choosing, retraining, repeating, ordering, shuffling = rng.spawn(6)
+    made = digits_network(optimizer, n=N, queries=QUERIES, rng=building)
+    run, again = (_recorded(made, order) for order in (ordering, shuffling))
+    model = replace(made, theta=run.final, second_moment=_second_moment(run))
+    subsets = random_subsets(N, N // 2, SUBSETS, choosing)
+    batched = optimizer.batch_size is not None
     outputs = model.retrain(subsets, retraining)
-    again = None if optimizer.batch_size is None else model.retrain(subsets, repeating)
-    return Case(arrays_of(model), "ours_network", {"recipe": recipe}, subsets, outputs, again)
+    half = Truth(0.5, subsets, outputs, model.retrain(subsets, repeating) if batched else None)
+    removed = random_subsets(N, round(HUNDREDTH * N), SUBSETS, choosing)
+    few = _without(run, again if batched else None, margin_query(model.held_out), removed, folder)
+    arrays = {**arrays_of(model), "start": model.start, "batches": np.stack(run.batches)}
+    return Case(arrays, "ours_network", {"recipe": recipe}, {HALF: half, HUNDREDTH: few})
+
+
+def _recorded(model: DigitsNetwork, rng: Generator) -> Run:
+    optimizer = model.optimizer
+    steps = len(optimizer.learning_rates)
+    batches = shuffled_epochs(N, size=optimizer.batch_size or N, steps=steps, rng=rng)
+    return train(model.network, model.start, list(batches), optimizer.steps)
+
+
+def _second_moment(run: Run) -> Array | None:
+    """Adam's v (p,) at the end, bias-corrected."""
+    adam = run.optimizer
+    return run.state(run.steps)[2] / (1 - adam.betas[1] ** run.steps) if isinstance(adam, Adam) else None
+
+
+def margin_query(held_out: MLP) -> Query:
+    """Margins of all held-out points."""
+    return Query(
+        lambda theta: margins(held_out.outputs(theta, everything(held_out)), held_out.labels),
+        lambda theta: margin_gradients(held_out, theta),
+    )
+
+
+def _without(run: Run, again: Run | None, query: Query, removed: Array, folder: Path) -> Truth:
+    """The run without each row of `removed` (B, m), and another order of it."""
+
+    def outputs(of: Run) -> Array:
+        finals = retrain_without(of, removed, removal=REMOVAL, cache=folder / "retrained").final
+        return np.stack([query.read(theta) for theta in finals])
+
+    n = run.objective.n
+    kept = np.stack([np.setdiff1d(np.arange(n), row) for row in removed])
+    return Truth(kept.shape[1] / n, kept, outputs(run), None if again is None else outputs(again))
 
 
 def _convolutional(optimizer: str, learning_rate: float, batch: int, folder: Path, rng: Generator) -> Case:
     from simulations.workloads.torch_attribution import trained
     from trak_theory.torch_bridge.settings.image import Size, mnist_cnn
-    from trak_theory.trajectory import retrain_without
 
-    building, training, choosing = rng.spawn(3)
+    building, ordering, choosing, shuffling = rng.spawn(4)
     setting = mnist_cnn(Size(n=N, batch=batch, steps=CNN_STEPS, held_out=CNN_QUERIES), rng=building)
-    model = trained(setting, optimizer, learning_rate, queries=CNN_QUERIES, rng=training)
-    subsets = random_subsets(N, round(FRACTION * N), SUBSETS, choosing)
-    left_out = [np.setdiff1d(np.arange(N), subset) for subset in subsets]
-    finals = retrain_without(model.run, left_out, removal="renormalise", cache=folder / "retrained").final
+    start = copy.deepcopy(setting.network.state_dict())
+    again = trained(setting, optimizer, learning_rate, queries=CNN_QUERIES, rng=shuffling).run
+    setting.network.load_state_dict(start)
+    model = trained(setting, optimizer, learning_rate, queries=CNN_QUERIES, rng=ordering)
+    truths = {
+        share: _without(model.run, again, model.margins, random_subsets(N, round(share * N), SUBSETS, choosing), folder)
+        for share in (HALF, HUNDREDTH)
+    }
     scales, ridge = model.scales(model.linearize())
     images = {"": setting.objective.rows, "query_": setting.held_out.rows}
     arrays = {
@@ -68,8 +135,7 @@ def _convolutional(optimizer: str, learning_rate: float, batch: int, folder: Pat
         **{f"{name}inputs": rows.args[0].numpy() for name, rows in images.items()},
         **{f"{name}labels": rows.targets.numpy() for name, rows in images.items()},
     }
-    outputs = np.stack([model.margins.read(theta) for theta in finals])
-    return Case(arrays, "ours_module", {"ridge": ridge, "fraction": FRACTION}, subsets, outputs)
+    return Case(arrays, "ours_module", {"ridge": ridge}, truths)
 
 
 # Fixed before any of their subsets was trained: AdamW as in the study torch_cnn, SGD as in torch_mlp.

@@ -12,7 +12,18 @@ import numpy as np
 import typer
 from numpy import ndarray as Array
 
-from simulations.benchmarks.rivals.cases import CASES, CNN_QUERIES, CNN_STEPS, QUERIES, SUBSETS, Case, N
+from simulations.benchmarks.rivals.cases import (
+    CASES,
+    CNN_QUERIES,
+    CNN_STEPS,
+    HALF,
+    HUNDREDTH,
+    QUERIES,
+    SUBSETS,
+    Case,
+    N,
+    Truth,
+)
 from simulations.benchmarks.rivals.environments import Environments
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
 from simulations.benchmarks.rivals.paired import differences
@@ -21,7 +32,9 @@ from trak_theory.numerics.estimate import mean
 from trak_theory.retraining import fidelity
 
 BATCH = 100
-COLUMNS = ["network", "method", "setting", "LDS", "s.e.", "CPU s", "MiB", "reason"]
+LDS = {HALF: ("LDS", "s.e."), HUNDREDTH: ("LDS, 1 %", "s.e., 1 %")}  # columns of the score at each share removed
+COLUMNS = ["network", "method", "setting", *LDS[HALF], *LDS[HUNDREDTH], "CPU s", "MiB", "reason"]
+DIGITS = tuple(name for name in CASES if not name.startswith("CNN"))
 PAIRED = ["network", "LDS of", "less that of", "difference", "s.e."]
 
 
@@ -36,14 +49,21 @@ class Method:
     options: dict[str, Any]
     timed: bool = False  # repeated, for the comparison of time and memory
     predicts: bool = False  # outputs after training on each subset, not scores to be summed
+    told_share: bool = False  # of the points that the truth removes, which a ridge depends on
+    on: tuple[str, ...] = tuple(CASES)
 
 
 def _ours(name: str, setting: str, method: str, timed: bool = False, predicts: bool = False, **options: Any) -> Method:
-    return Method(name, setting, None, "", {"method": method, **options}, timed, predicts)
+    return Method(name, setting, None, "", {"method": method, **options}, timed, predicts, told_share=True)
 
 
 def _restored(name: str, setting: str, cg: bool = False, **options: Any) -> Method:
-    return Method(f"restored influence, {name} (ours)", setting, None, "ours_restored", {"cg": cg, **options})
+    known = {"cg": cg, **options}
+    return Method(f"restored influence, {name} (ours)", setting, None, "ours_restored", known, told_share=True)
+
+
+def _along(name: str, estimator: str, on: tuple[str, ...]) -> Method:
+    return Method(name, "recorded run", None, "ours_run", {"estimator": estimator}, on=on)
 
 
 def _traker(setting: str, k: int, half: bool, timed: bool = False) -> Method:
@@ -62,6 +82,8 @@ def _kronfluence(setting: str, damping: float | None) -> Method:
 
 METHODS = (
     _ours("twin refitted, softmax block (ours)", "rank 1500", "twin", predicts=True, k=1500),
+    _along("two-step push (ours)", "two-step", ("AdamW",)),
+    _along("first order of the trajectory (ours)", "first-order", DIGITS),
     _ours("restored influence, softmax block (ours)", "ridge from the recipe", "block"),
     _ours("restored influence (ours)", "ridge from the recipe", "restored"),
     _restored("2 directions", "k = 512", k=512),
@@ -105,9 +127,9 @@ def measure(
     """
     typer.echo(
         f"digits 64-128-10, {QUERIES} queries, and a CNN (three convolutions of stride 2, GroupNorm, GELU; {CNN_STEPS} "
-        f"steps) on MNIST, {CNN_QUERIES} queries; n = {N}, LDS over {SUBSETS} half subsets from the same start, mean "
-        f"over queries ± s.e. over them; processor time of one thread, medians of {repeats} runs (k = 512, first "
-        "network) or one\n"
+        f"steps) on MNIST, {CNN_QUERIES} queries; n = {N}, LDS over {SUBSETS} half subsets from the same start, and "
+        f"over {SUBSETS} removals of 1 % in the order of its own batches, mean over queries ± s.e. over them; "
+        f"processor time of one thread, medians of {repeats} runs (k = 512, first network) or one\n"
     )
     typer.echo(header(COLUMNS))
     rows: list[Row] = []
@@ -117,12 +139,13 @@ def measure(
         if on and name not in on:
             continue
         case, predictions = CASES[name](folder, rng), dict[str, Array]()
-        for row, predicted in _on_network(case, named(methods), environments, 0 if place else repeats):
+        asked = [method for method in named(methods) if name in method.on]
+        for row, predicted in _on_network(case, asked, environments, 0 if place else repeats):
             rows.append({"network": name, **row})
             typer.echo(line(rows[-1], COLUMNS))
             if predicted is not None:
                 predictions[f"{row['method']}, {row['setting']}".replace(" (ours)", "")] = predicted
-        paired += [{"network": name, **row} for row in differences(predictions, case.outputs)]
+        paired += [{"network": name, **row} for row in differences(predictions, case.truths[HALF].outputs)]
     if paired:
         typer.echo("\npaired differences of LDS, ± s.e. over subsets and queries\n")
         typer.echo(table(paired, PAIRED))
@@ -132,25 +155,47 @@ def measure(
 def _on_network(
     case: Case, methods: list[Method], environments: Environments, repeats: int
 ) -> Iterator[tuple[Row, Array | None]]:
-    """The row of each method, and what this project's predict for the subsets (B, q)."""
-    if case.again is not None:
-        agreement = mean(fidelity(case.again, case.outputs).per_query)
-        row: Row = {"method": "retraining", "setting": "another batch order"}
-        yield {**row, "LDS": agreement.value, "s.e.": agreement.se}, None
+    """The row of each method, and what this project's predict for the half subsets (B, q)."""
+    ceilings = {
+        share: _score(truth.again, truth, share) for share, truth in case.truths.items() if truth.again is not None
+    }
+    if ceilings:
+        yield {"method": "retraining", "setting": "another batch order", **ceilings[HALF], **ceilings[HUNDREDTH]}, None
     for method in methods:
-        answer = _answer(method, environments, case, repeats if method.timed else 0)
-        row = {"method": method.name, "setting": method.setting}
-        if isinstance(answer, Failure):
-            yield {**row, "reason": answer.reason}, None
+        row: Row = {"method": method.name, "setting": method.setting}
+        measured = _measured(method, environments, case, repeats if method.timed else 0)
+        if isinstance(measured, Failure):
+            yield {**row, "reason": measured.reason}, None
             continue
-        predicted = _predicted(answer.arrays, case.subsets)
-        if not np.isfinite(predicted).all():
-            yield {**row, "reason": "its scores are not all finite"}, None
-            continue
-        lds = mean(fidelity(predicted, case.outputs).per_query)
-        measured = {"LDS": lds.value, "s.e.": lds.se}
-        cost = {"CPU s": answer.timing.median, "MiB": answer.memory / 2**20, "timed": method.timed and repeats > 0}
-        yield {**row, **measured, **cost, "versions": answer.named_versions}, None if method.environment else predicted
+        cost, predicted = measured
+        scores = [_score(found, case.truths[share], share) for share, found in predicted.items()]
+        own = None if method.environment else predicted[HALF]
+        yield {**row, **scores[0], **scores[1], **cost, "timed": method.timed and repeats > 0}, own
+
+
+def _measured(
+    method: Method, environments: Environments, case: Case, repeats: int
+) -> tuple[Row, dict[float, Array]] | Failure:
+    """What the first answer cost, and predictions (B, q) at every share removed."""
+    answers: list[Answer] = []
+    predicted: dict[float, Array] = {}
+    for share, truth in case.truths.items():
+        if not answers or method.told_share:
+            answer = _answer(method, environments, case, truth, repeats)
+            if isinstance(answer, Failure):
+                return answer
+            answers.append(answer)
+        predicted[share] = _predicted(answers[-1].arrays, truth.subsets)
+        if not np.isfinite(predicted[share]).all():
+            return Failure("its scores are not all finite")
+    first = answers[0]
+    cost = {"CPU s": first.timing.median, "MiB": first.memory / 2**20, "versions": first.named_versions}
+    return cost, predicted
+
+
+def _score(predicted: Array, truth: Truth, share: float) -> Row:
+    found = mean(fidelity(predicted, truth.outputs).per_query)
+    return dict(zip(LDS[share], (found.value, found.se), strict=True))
 
 
 def _predicted(found: dict[str, Array], subsets: Array) -> Array:
@@ -158,14 +203,10 @@ def _predicted(found: dict[str, Array], subsets: Array) -> Array:
     return found["outputs"] if "outputs" in found else found["scores"][subsets].sum(1)
 
 
-def _answer(method: Method, environments: Environments, case: Case, repeats: int) -> Answer | Failure:
-    if method.environment is None:
-        arrays = case.arrays | ({"subsets": case.subsets} if method.predicts else {})
-        return ask(
-            Path(sys.executable),
-            method.program or case.program,
-            arrays,
-            case.options | method.options,
-            repeats=repeats + 1,
-        )
-    return ask(environments[method.environment], method.program, case.arrays, method.options, repeats=repeats + 1)
+def _answer(method: Method, environments: Environments, case: Case, truth: Truth, repeats: int) -> Answer | Failure:
+    if method.environment is not None:
+        return ask(environments[method.environment], method.program, case.arrays, method.options, repeats=repeats + 1)
+    arrays = case.arrays | ({"subsets": truth.subsets} if method.predicts else {})
+    share = {"fraction": truth.fraction} if method.told_share else {}
+    options = {**case.options, **share, **method.options}
+    return ask(Path(sys.executable), method.program or case.program, arrays, options, repeats=repeats + 1)

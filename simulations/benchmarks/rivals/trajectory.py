@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,11 @@ from simulations.benchmarks.rivals.tables import Row, header, line
 from simulations.workloads.training_runs import Setting, setting
 from trak_theory import agreement
 from trak_theory.numerics.estimate import mean
-from trak_theory.trajectory import MLP, AdamW, Run, retrain_without
+from trak_theory.trajectory import MLP, AdamW, Query, Run, loss_query, retrain_without
 
 N, SIZE, STEPS, RATES = 200, 20, 60, (2e-3, 2e-2)
-DECAY = 0.01
+DECAY, HELD_OUT = 0.01, 200
+MANY = 8  # queries: mean losses of as many parts of the held-out digits
 # method → environment (None: this one), program, what it is told besides AdamW's settings
 METHODS = {
     "two-step push (ours)": (None, "ours_trajectory", {"estimator": "two-step"}),
@@ -29,67 +30,87 @@ METHODS = {
     "AdamW-influence (dattri-llm)": ("dattri-llm", "dattri_llm", {}),
     "MAGIC (bergson)": ("bergson", "bergson.magic", {}),
 }
-COLUMNS = ["learning rate", "method", "Spearman", "s.e.", "worst", "relative error", "CPU s", "MiB", "reason"]
+COLUMNS = [
+    "learning rate",
+    "queries",
+    "method",
+    "Spearman",
+    "s.e.",
+    "worst",
+    "relative error",
+    "CPU s",
+    "MiB",
+    "reason",
+]
 
 
 def measure(environments: Environments, *, seed: int, replicates: int) -> list[Row]:
-    """Print Spearman with the effect of leaving each sample out of the whole run; the rows, one per rate and method."""
+    """Print Spearman with the effect of leaving each sample out of the whole run, the mean over queries; the rows."""
     typer.echo(
         f"AdamW, digits 64-16-10 tanh, n = {N}, |B| = {SIZE}, T = {STEPS}, weight decay {DECAY:g}; query: mean loss of "
-        f"200 held-out digits; truth: {N} retrainings in double precision, batches keep their denominator; "
-        f"{replicates} seeds\n"
+        f"{HELD_OUT} held-out digits, or the mean losses of {MANY} parts of them; truth: {N} retrainings in double "
+        f"precision, batches keep their denominator; {replicates} seeds\n"
     )
     typer.echo(header(COLUMNS))
     rows = []
-    for rate in RATES:
-        cells = [_cell(environments, rate, rng) for rng in np.random.default_rng(seed).spawn(replicates)]
+    for rate, queries in product(RATES, (1, MANY)):
+        cells = [_cell(environments, rate, queries, rng) for rng in np.random.default_rng(seed).spawn(replicates)]
         for method in METHODS:
-            rows.append(_summary(rate, method, [cell[method] for cell in cells]))
+            found = _summary([cell[method] for cell in cells])
+            rows.append({"learning rate": rate, "queries": queries, "method": method, **found})
             typer.echo(line(rows[-1], COLUMNS))
     return rows
 
 
-def _cell(environments: Environments, rate: float, rng: Generator) -> dict[str, Row | Failure]:
+def _cell(environments: Environments, rate: float, queries: int, rng: Generator) -> dict[str, Row | Failure]:
     """One run and every method on it."""
     problem = setting("digits", n=N, rng=rng)
     optimizer = AdamW(rate, weight_decay=DECAY)
     run = problem.train(optimizer, size=SIZE, steps=STEPS, rng=rng)
-    truth = retrain_without(run, np.arange(N)[:, None]).influence(problem.query)
+    truth = retrain_without(run, np.arange(N)[:, None]).influence(mean_losses(problem.held_out, queries))
     adamw = {"lr": rate, "betas": optimizer.betas, "eps": optimizer.eps, "weight_decay": DECAY}
+    arrays = arrays_of_run(problem, run)
     found: dict[str, Row | Failure] = {}
     for method, (name, program, options) in METHODS.items():
         python = Path(sys.executable) if name is None else environments[name]
-        answer = ask(python, program, arrays_of_run(problem, run), adamw | options)
+        answer = ask(python, program, arrays, {**adamw, **options, "queries": queries})
         if isinstance(answer, Failure):
             found[method] = answer
             continue
         quality = agreement(truth, answer.arrays["influence"])
         found[method] = {
-            "Spearman": float(quality.spearman),
-            "relative error": float(quality.relative_error),
+            "Spearman": float(np.mean(quality.spearman)),
+            "relative error": float(np.mean(quality.relative_error)),
             "CPU s": answer.timing.median,
             "MiB": answer.memory / 2**20,
         }
     return found
 
 
-def _summary(rate: float, method: str, cells: list[Row | Failure]) -> Row:
+def _summary(cells: list[Row | Failure]) -> Row:
     failures = [cell for cell in cells if isinstance(cell, Failure)]
     if failures:
-        return {"learning rate": rate, "method": method, "reason": failures[0].reason}
+        return {"reason": failures[0].reason}
     values: dict[str, Array] = {
         name: np.array([cell[name] for cell in cells if not isinstance(cell, Failure)])
         for name in ("Spearman", "relative error", "CPU s", "MiB")
     }
     spearman = mean(values["Spearman"])
     return {
-        "learning rate": rate,
-        "method": method,
         "Spearman": spearman.value,
         "s.e.": spearman.se,
         "worst": float(values["Spearman"].min()),
         **{name: float(np.median(values[name])) for name in ("relative error", "CPU s", "MiB")},
     }
+
+
+def mean_losses(held_out: MLP, queries: int) -> Query:
+    """The mean losses of `queries` parts of the held-out points, in their order."""
+    parts = [loss_query(held_out, part, mean=True) for part in np.array_split(np.arange(held_out.n), queries)]
+    return Query(
+        lambda theta: np.stack([part.value(theta) for part in parts], -1),
+        lambda theta: np.concatenate([part.slope(theta) for part in parts]),
+    )
 
 
 def arrays_of_run(problem: Setting[MLP], run: Run) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""AdamW-influence of dattri-llm on the mean held-out loss, every coordinate, presence sign."""
+"""AdamW-influence of dattri-llm on mean held-out losses, every coordinate, presence sign."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class Named(torch.nn.Module):
 
 
 def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]:
-    """settings: lr, betas, eps, weight_decay of AdamW; arrays: the network at the start, data and batches (T, |B|)."""
+    """settings: queries; lr, betas, eps, weight_decay of AdamW; arrays: the start, data and batches (T, |B|)."""
+    settings = dict(settings)
+    queries = settings.pop("queries")
     model = Named(start(arrays))
     loss = torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.AdamW(model.parameters(), **settings)
@@ -55,10 +57,16 @@ def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]
         score = attributor.attribute_from_cache(
             str(training), str(held_out), dynamics=states.dynamics(), propagation="test"
         )
-        samples, matrix = score.agnostic_matrix()
-    influence = np.zeros(len(arrays["inputs"]))
-    influence[[int(sample) for sample in samples]] = matrix.sum(1).numpy()
-    return {"influence": influence}
+        columns = score.agnostic_matrix()
+    return {"influence": _by_query(columns, len(arrays["inputs"]), len(labels), queries)}
+
+
+def _by_query(columns: Any, n: int, held_out: int, queries: int) -> Array:
+    """(n, queries) from its samples and its matrix, a column for each held-out loss over their number."""
+    samples, matrix = columns
+    found = np.zeros((n, held_out))
+    found[[int(sample) for sample in samples]] = matrix.numpy() * held_out
+    return np.stack([part.mean(1) for part in np.array_split(found, queries, axis=1)], 1)
 
 
 def _hooks(model: Any, folder: Path, more: list[Any]) -> Any:

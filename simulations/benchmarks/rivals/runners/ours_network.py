@@ -18,9 +18,9 @@ from trak_theory.trajectory import MLP
 
 
 def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]:
-    """settings: recipe by name, and those of `scores`; `subsets` among the arrays asks for outputs."""
+    """settings: recipe by name, the truth's fraction, those of `scores`; arrays: `subsets` asks for outputs."""
     settings = dict(settings)
-    optimizer, fraction = RECIPES[settings.pop("recipe")]
+    (optimizer, _), fraction = RECIPES[settings.pop("recipe")], settings.pop("fraction")
     hidden, theta = int(arrays["hidden"]), arrays["theta"]
     network = relu_network(arrays["inputs"], arrays["labels"], hidden)
     held_out = relu_network(arrays["query_inputs"], arrays["query_labels"], hidden)

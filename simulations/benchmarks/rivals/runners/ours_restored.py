@@ -34,9 +34,10 @@ def _coordinates(
     arrays: dict[str, Array], settings: dict[str, Any]
 ) -> tuple[Array | None, TrainingRecipe | float, float]:
     """Scales, recipe and fraction, taken out of the settings."""
+    fraction = settings.pop("fraction")
     if "recipe" not in settings:
-        return arrays["scales"], settings.pop("ridge"), settings.pop("fraction")
-    optimizer, fraction = RECIPES[settings.pop("recipe")]
+        return arrays["scales"], settings.pop("ridge"), fraction
+    optimizer, _ = RECIPES[settings.pop("recipe")]
     training = relu_network(arrays["inputs"], arrays["labels"], int(arrays["hidden"]))
     theta, moment = arrays["theta"], arrays.get("second_moment")
     scales, recipe = coordinates(DigitsNetwork(training, training, theta, theta, moment, optimizer))

@@ -1,4 +1,4 @@
-"""MAGIC of bergson on the mean held-out loss: the gradient of it in the weight of each sample, presence sign."""
+"""MAGIC of bergson on mean held-out losses: the gradient of each in the weight of each sample, presence sign."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from importlib import import_module
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from numpy import ndarray as Array
 
 from simulations.benchmarks.rivals.contract import serve
@@ -46,26 +47,35 @@ class Stream:
 
 
 def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]:
-    """settings: lr, betas, eps, weight_decay of AdamW; arrays: the network at the start, data and batches (T, |B|)."""
+    """settings: queries; lr, betas, eps, weight_decay of AdamW; arrays: the start, data and batches (T, |B|)."""
+    settings = dict(settings)
+    queries = settings.pop("queries")
     model = Weighted(start(arrays))
     optimizer = torchopt.adamw(**settings, eps_root=1e-17)  # eps_root: its own default
     trainer, state = magic.Trainer.initialize(model, optimizer)
     stream = Stream(*data(arrays, "inputs", "labels"), torch.from_numpy(arrays["batches"]))
+    held_out = data(arrays, "query_inputs", "query_labels")
     with TemporaryDirectory() as folder:
         state = trainer.train(state, stream, save_dir=folder, inplace=False)
-        inputs, labels = data(arrays, "query_inputs", "query_labels")
         state.detach_()
         state.requires_grad = True
-        with state.activate(model) as params:
-            value = model(inputs, labels, torch.ones(len(labels)))
-            slopes = torch.autograd.grad(value, list(params.values()))
-        start_of_sweep = magic.BackwardState(
-            dict(zip(params, slopes, strict=True)),
-            [torch.zeros_like(part) for part in state.differentiable_tensors()[len(params) :]],
-            torch.zeros_like(stream.weights),
-        )
-        swept = trainer.backward(folder, stream, start_of_sweep, state)
-    return {"influence": swept.weight_grads.detach().double().numpy()}
+        parts = zip(*(part.tensor_split(queries) for part in held_out), strict=True)
+        found = [_swept(trainer, folder, stream, state, model, part) for part in parts]
+    return {"influence": np.stack(found, 1)}
+
+
+def _swept(trainer: Any, folder: str, stream: Stream, state: Any, model: Any, part: tuple[Any, Any]) -> Array:
+    """The gradient (n,) of one query, by a sweep of its own: what is swept back is one loss."""
+    with state.activate(model) as params:
+        value = model(*part, torch.ones(len(part[1])))
+        slopes = torch.autograd.grad(value, list(params.values()))
+    start_of_sweep = magic.BackwardState(
+        dict(zip(params, slopes, strict=True)),
+        [torch.zeros_like(each) for each in state.differentiable_tensors()[len(params) :]],
+        torch.zeros_like(stream.weights),
+    )
+    swept = trainer.backward(folder, stream, start_of_sweep, state)
+    return swept.weight_grads.detach().double().numpy()
 
 
 if __name__ == "__main__":
