@@ -18,7 +18,7 @@ COLUMN, PAGE = 3.3, 6.8  # inches: one column, and the width of the page
 
 # Okabe and Ito's colours, safe for colour-blind readers; each comes with a marker, so that it also reads in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 GUIDE = "0.75"  # grey of grids and of lines that only lead the eye
 POINTS = 8  # of every text, at the printed width
 

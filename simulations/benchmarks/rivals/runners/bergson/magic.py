@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from importlib import import_module
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -58,14 +59,14 @@ def work(arrays: dict[str, Array], settings: dict[str, Any]) -> dict[str, Array]
     with TemporaryDirectory() as folder:
         state = trainer.train(state, stream, save_dir=folder, inplace=False)
         state.detach_()
-        state.requires_grad = True
         parts = zip(*(part.tensor_split(queries) for part in held_out), strict=True)
-        found = [_swept(trainer, folder, stream, state, model, part) for part in parts]
+        found = [_swept(trainer, folder, stream, copy.deepcopy(state), model, part) for part in parts]
     return {"influence": np.stack(found, 1)}
 
 
 def _swept(trainer: Any, folder: str, stream: Stream, state: Any, model: Any, part: tuple[Any, Any]) -> Array:
-    """The gradient (n,) of one query, by a sweep of its own: what is swept back is one loss."""
+    """The gradient (n,) of one query, by a sweep of its own: one loss is swept back. It overwrites the state."""
+    state.requires_grad = True
     with state.activate(model) as params:
         value = model(*part, torch.ones(len(part[1])))
         slopes = torch.autograd.grad(value, list(params.values()))
@@ -74,7 +75,7 @@ def _swept(trainer: Any, folder: str, stream: Stream, state: Any, model: Any, pa
         [torch.zeros_like(each) for each in state.differentiable_tensors()[len(params) :]],
         torch.zeros_like(stream.weights),
     )
-    swept = trainer.backward(folder, stream, start_of_sweep, state)
+    swept = trainer.backward(folder, stream, start_of_sweep, state, cleanup=False)  # the next query reads them too
     return swept.weight_grads.detach().double().numpy()
 
 
