@@ -55,7 +55,16 @@ PANELS = {
     "test loss, first over second": [(*duel, "test_loss") for duel in DUELS],
 }
 LONGER = "test loss, K = 0 over longer random"  # against random selection with every multiple of the steps
-LAYOUT = "abc;abd"  # loss, accuracy, one policy over another, longer random selection
+# loss, accuracy, one policy over another, longer random selection; where a page holds many settings, without accuracy
+WHOLE: dict[str, Any] = {"mosaic": "abc;abd", "width_ratios": [1.1, 1.0, 1.25], "height_ratios": [1.5, 1]}
+BESIDE: dict[str, Any] = {"mosaic": "acd", "width_ratios": [1.0, 1.0, 1.1]}
+PAGE_HOLDS = 2  # whole settings
+HEADINGS = (
+    "test loss, over random",
+    "accuracy, over random",
+    "test loss, one over another",
+    "K = 0, longer random",
+)
 BRIEF = {
     "random, validation set added": "random + validation",
     "loss filter, share known": "loss filter",
@@ -73,29 +82,32 @@ def draw(results: Path) -> Drawing:
     frame = frame.assign(policy=matched)
     numbers = pd.DataFrame([row for key, own in frame.groupby(KEYS, sort=False) for row in _gains(key, own)])
     settings = [name for name in TITLES if name in set(numbers["setting"])]
-    figure = Figure(figsize=(PAGE, 3.5 * len(settings) + 0.4), layout="constrained")
+    many = len(settings) > PAGE_HOLDS
+    figure = Figure(figsize=(PAGE, (2.1 if many else 3.5) * len(settings) + 0.4), layout="constrained")
     parts = figure.subfigures(len(settings), 1, squeeze=False)[:, 0]
     rates = sorted(set(numbers["learning_rate"]))
     for part, name in zip(parts, settings, strict=True):
         part.suptitle(TITLES[name])
-        _setting(part, numbers[numbers["setting"] == name], rates)
+        _setting(part, numbers[numbers["setting"] == name], rates, BESIDE if many else WHOLE)
+    for above in parts[:-1] if many else ():
+        for axis in above.axes:
+            axis.set_xlabel("")  # below the last one
     shared_legend(figure, figure.axes[0], len(rates), title="learning rate")
     return Drawing(figure, numbers, _caption(frame, numbers))
 
 
-def _setting(part: SubFigure, numbers: pd.DataFrame, rates: list[float]) -> None:
-    panels = part.subplot_mosaic(LAYOUT, width_ratios=[1.1, 1.0, 1.25], height_ratios=[1.5, 1])
-    loss, accuracy, duels, longer = (panels[letter] for letter in "abcd")
-    for axis, panel in zip((loss, accuracy, duels, longer), [*PANELS, LONGER], strict=True):
-        draw_panel = _against_longer if panel == LONGER else _gains_in_rows
-        draw_panel(axis, numbers[numbers["panel"] == panel], rates)
-    loss.set_xscale("symlog", linthresh=0.1)  # the lowest loss is far off
-    loss.set_xticks([-1, -0.1, 0, 0.1, 1], ["−1", "−.1", "0", ".1", "1"])
-    accuracy.set_yticklabels([])
-    loss.set_title("test loss, over random")
-    accuracy.set_title("accuracy, over random")
-    duels.set_title("test loss, one over another")
-    longer.set_title("K = 0 over longer random")
+def _setting(part: SubFigure, numbers: pd.DataFrame, rates: list[float], layout: dict[str, Any]) -> None:
+    panels = part.subplot_mosaic(**layout)
+    titles = dict(zip("abcd", HEADINGS, strict=True))
+    for letter, panel in zip("abcd", [*PANELS, LONGER], strict=True):
+        if letter in panels:
+            draw_panel = _against_longer if panel == LONGER else _gains_in_rows
+            draw_panel(panels[letter], numbers[numbers["panel"] == panel], rates)
+            panels[letter].set_title(titles[letter])
+    panels["a"].set_xscale("symlog", linthresh=0.1)  # the lowest loss is far off
+    panels["a"].set_xticks([-1, -0.1, 0, 0.1, 1], ["−1", "−.1", "0", ".1", "1"])
+    if "b" in panels:
+        panels["b"].set_yticklabels([])
 
 
 def _gains(key: tuple[Any, ...], own: pd.DataFrame) -> list[dict[str, Any]]:
@@ -169,9 +181,9 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         "What selecting half of each candidate batch gains. AdamW, first-order scores unless named two-step; gains on "
         f"a separate test set (first setting: p = {first['p']}, {first['steps']} steps, {first['candidates']} "
         "candidates), positive is better, 95 % Student intervals over "
-        f"{replicates(numbers)} paired runs, each for itself; an interval over zero shows no difference. First two "
-        "columns: over random selection with as many steps (loss: symmetric log axis). Right, above: one policy over "
-        "another, same steps; below: K = 0 over random selection with more steps, read where its validation loss was "
-        "lowest; dotted: where both have done the same work. The future of K > 0 is the upcoming candidate batches in "
+        f"{replicates(numbers)} paired runs, each for itself; an interval over zero shows no difference. Over random: "
+        "random selection with as many steps (loss: symmetric log axis). One over another: policies with as many steps. "
+        "K = 0, longer random: over random selection with more steps, read where its validation loss was lowest; "
+        "dotted: where both have done the same work. The future of K > 0 is the upcoming candidate batches in "
         f"full. Work of a step against a plain one, in sample gradients: {dear}."
     )

@@ -11,16 +11,17 @@ from paper_figures.drawing.removals import panels_by_share
 from paper_figures.drawing.style import Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
-from simulations.studies.retraining.removed_from_networks import ANSWERS
+from simulations.studies.retraining.removed_from_networks import ANSWERS, WEIGHTED
 
 PANEL = ["model", "recipe"]
+SHOWN = [answer for answer in ANSWERS if answer != WEIGHTED]  # nowhere the best; in the table
 
 
 def draw(results: Path) -> Drawing:
     frame = Store(results).load(find_study("removed_from_networks"))
     frame = frame[frame["sets"] == frame["sets"].max()]
     numbers = summary(frame, [*PANEL, "share", "answer"], ["fidelity"])
-    return Drawing(panels_by_share(numbers, PANEL, ANSWERS), numbers, _caption(frame, numbers))
+    return Drawing(panels_by_share(numbers, PANEL, SHOWN), numbers, _caption(frame, numbers))
 
 
 def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
