@@ -182,7 +182,7 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         f"a separate test set (first setting: p = {first['p']}, {first['steps']} steps, {first['candidates']} "
         "candidates), positive is better, 95 % Student intervals over "
         f"{replicates(numbers)} paired runs, each for itself; an interval over zero shows no difference. Over random: "
-        "random selection with as many steps (loss: symmetric log axis). One over another: policies with as many steps. "
+        "random selection with as many steps (loss: symmetric log axis). One over another: at equal steps. "
         "K = 0, longer random: over random selection with more steps, read where its validation loss was lowest; "
         "dotted: where both have done the same work. The future of K > 0 is the upcoming candidate batches in "
         f"full. Work of a step against a plain one, in sample gradients: {dear}."
