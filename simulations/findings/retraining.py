@@ -185,8 +185,8 @@ BEST_ANSWER = (
         by=("recipe", "n"),
         discussion="The target is of networks of 1,000 points and 128 hidden units. There five networks of each recipe "
         "have .938, .934 and, after AdamW, .865, which fails as it does on 200 points and 20 units. Retraining in "
-        "another batch order agrees to .966: what is missing is not lost to noise but to linear models of the network. On 200 "
-        "points three networks are too few for the other two recipes.",
+        "another batch order agrees to .966: what is missing is not lost to noise but to linear models of the network. "
+        "On 200 points three networks are too few for the other two recipes.",
     ),
     claim(
         "best_answer",
