@@ -24,7 +24,7 @@ def panels_by_share(numbers: pd.DataFrame, panel: list[str], answers: Sequence[s
     axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     for axis, (named, rows) in zip(axes, panels, strict=False):
         _answers(axis, rows, answers)
-        axis.set_title(", ".join(named))
+        axis.set_title(",\n".join(named))
     for axis in axes[len(panels) :]:
         axis.remove()
     for axis in axes[: len(panels) : columns]:

@@ -102,7 +102,7 @@ def test_the_figure_of_removals_shows_the_stored_numbers(removals):
     shown = drawing.numbers.set_index(["recipe", "share", "answer"])["mean"]
     for key, part in rows.groupby(["recipe", "share", "answer"]):
         assert shown[key] == pytest.approx(part["fidelity"].mean())
-    assert [axis.get_title() for axis in drawing.figure.axes] == ["tanh, AdamW 3e-3", "tanh, full batch, momentum"]
+    assert [axis.get_title() for axis in drawing.figure.axes] == ["tanh,\nAdamW 3e-3", "tanh,\nfull batch, momentum"]
 
 
 @pytest.fixture(scope="module")
