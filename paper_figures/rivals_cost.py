@@ -22,7 +22,7 @@ def draw(folder: Path) -> list[Path]:
     networks = list(dict.fromkeys(measured["network"]))
     looks = _looks(list(dict.fromkeys(measured["method"])))
     with style():
-        figure = Figure(figsize=(PAGE, 4.2), layout="constrained")
+        figure = Figure(figsize=(PAGE, 4.9), layout="constrained")
         axes = figure.subplots(len(COSTS), len(networks), sharex="row", sharey="col", squeeze=False)
         for column, network in enumerate(networks):
             rows = measured[measured["network"] == network]
@@ -32,7 +32,7 @@ def draw(folder: Path) -> list[Path]:
         for axis, label in zip(axes, COSTS.values(), strict=True):
             axis[0].set_ylabel("LDS over half subsets")
             axis[len(networks) // 2].set_xlabel(label)
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         columns = ["network", "method", "setting", "LDS", "s.e.", *COSTS]
         return Drawing(figure, measured[columns], CAPTION).save("rivals_cost", folder)
 
