@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +15,7 @@ from paper_figures.drawing.curves import bars, shared_legend
 from paper_figures.drawing.style import GUIDE, PAGE
 
 JITTER = 1.06  # between the answers of one share
+APART = 2.4  # ratio of shares whose labels do not touch
 
 
 def panels_by_share(numbers: pd.DataFrame, panel: list[str], answers: Sequence[str]) -> Figure:
@@ -33,6 +36,11 @@ def panels_by_share(numbers: pd.DataFrame, panel: list[str], answers: Sequence[s
     return figure
 
 
+def _label(share: float, following: float) -> str:
+    """In per cent; none where the next label would touch it."""
+    return f"{share:.0%}"[:-1] if following > APART * share else ""
+
+
 def _answers(axis: Axes, numbers: pd.DataFrame, answers: Sequence[str]) -> None:
     for place, answer in enumerate(answers):
         rows = numbers[numbers["answer"] == answer].sort_values("share")
@@ -44,6 +52,6 @@ def _answers(axis: Axes, numbers: pd.DataFrame, answers: Sequence[str]) -> None:
     axis.xaxis.set_major_locator(FixedLocator(shares))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xticklabels(["one", *(f"{share:.0%}"[:-1] for share in shares[1:])])
+    axis.set_xticklabels(["one", *(_label(*pair) for pair in pairwise([*shares[1:], np.inf]))])
     axis.set_xlabel("removed (%)")
     axis.grid(axis="y")

@@ -20,7 +20,10 @@ from simulations.benchmarks.rivals.cases import HALF, HUNDREDTH, Case, Truth, ar
 from simulations.benchmarks.rivals.environments import RECORD, Rival, prepare
 from simulations.benchmarks.rivals.exchange import Answer, Failure, ask
 from simulations.benchmarks.rivals.released import Scored, Subject
-from simulations.benchmarks.rivals.runners import ours_network, ours_run, ours_trajectory, refits, statsmodels
+from simulations.benchmarks.rivals.runners import refits, statsmodels
+from simulations.benchmarks.rivals.runners.ours import network as ours_network
+from simulations.benchmarks.rivals.runners.ours import run as ours_run
+from simulations.benchmarks.rivals.runners.ours import trajectory as ours_trajectory
 from simulations.benchmarks.rivals.tables import table
 from simulations.benchmarks.rivals.trajectory import arrays_of_run
 from simulations.benchmarks.rivals.trak_audit import Setting, audited, compared, failed_gates, within_gates
@@ -65,7 +68,7 @@ def fitted(arrays):
 
 def test_a_program_answers_with_arrays_seconds_memory_and_versions():
     arrays = counts(0.5)
-    answer = ask(HERE, "ours_glm", arrays, {"loss": "poisson", "method": "newton"}, repeats=3)
+    answer = ask(HERE, "ours.glm", arrays, {"loss": "poisson", "method": "newton"}, repeats=3)
     assert isinstance(answer, Answer)
     np.testing.assert_allclose(answer.arrays["influence"], newton(fitted(arrays).linearize(arrays["queries"])))
     assert len(answer.seconds) == 3
@@ -78,10 +81,10 @@ def test_a_failing_program_says_why():
     unknown = ask(HERE, "no_such_program", {}, {})
     assert isinstance(unknown, Failure)
     assert "no_such_program" in unknown.reason
-    broken = ask(HERE, "ours_glm", counts(0.5), {"loss": "cubic", "method": "newton"})
+    broken = ask(HERE, "ours.glm", counts(0.5), {"loss": "cubic", "method": "newton"})
     assert isinstance(broken, Failure)
     assert "cubic" in broken.reason
-    absent = ask(HERE.parent / "no-python", "ours_glm", {}, {})
+    absent = ask(HERE.parent / "no-python", "ours.glm", {}, {})
     assert isinstance(absent, Failure)
     assert "no-python" in absent.reason
 
@@ -89,7 +92,7 @@ def test_a_failing_program_says_why():
 def test_a_program_that_was_killed_says_so(monkeypatch):
     killed = subprocess.CompletedProcess([], -9, "", "calculating: 3/25")
     monkeypatch.setattr(exchange.subprocess, "run", lambda *_, **__: killed)
-    answer = ask(HERE, "ours_glm", {}, {})
+    answer = ask(HERE, "ours.glm", {}, {})
     assert isinstance(answer, Failure)
     assert "signal 9" in answer.reason
 

@@ -17,7 +17,7 @@ from support.networks.torch_problems import cnn, images, seeded  # noqa: E402
 from simulations.benchmarks.__main__ import app  # noqa: E402
 from simulations.benchmarks.rivals import cases, command, networks  # noqa: E402
 from simulations.benchmarks.rivals.exchange import Answer, ask  # noqa: E402
-from simulations.benchmarks.rivals.runners import ours_module  # noqa: E402
+from simulations.benchmarks.rivals.runners.ours import module as ours_module  # noqa: E402
 from simulations.benchmarks.rivals.runners.shared.torch_network import margins, network  # noqa: E402
 from simulations.workloads.torch_attribution import trained  # noqa: E402
 from trak_theory import influence, trak  # noqa: E402
@@ -57,7 +57,7 @@ def test_a_module_survives_the_exchange(arrays, samples):
     x = samples[0][0]
     torch.testing.assert_close(network(arrays, torch.float64)(x), seeded(cnn)(x), rtol=0, atol=0)
     assert network(arrays)(x.float()).dtype == torch.float32
-    answer = ask(Path(sys.executable), "ours_module", arrays, {**KNOWN, "method": "restored"})
+    answer = ask(Path(sys.executable), "ours.module", arrays, {**KNOWN, "method": "restored"})
     assert isinstance(answer, Answer), answer
     expected = ours_module.work(arrays, {**KNOWN, "method": "restored"})["scores"]
     np.testing.assert_allclose(answer.arrays["scores"], expected, rtol=1e-9)

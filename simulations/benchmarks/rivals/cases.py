@@ -77,7 +77,7 @@ def _digits(recipe: str, folder: Path, rng: Generator) -> Case:
     removed = random_subsets(N, round(HUNDREDTH * N), SUBSETS, choosing)
     few = _without(run, again if batched else None, margin_query(model.held_out), removed, folder)
     arrays = {**arrays_of(model), "start": model.start, "batches": np.stack(run.batches)}
-    return Case(arrays, "ours_network", {"recipe": recipe}, {HALF: half, HUNDREDTH: few})
+    return Case(arrays, "ours.network", {"recipe": recipe}, {HALF: half, HUNDREDTH: few})
 
 
 def _recorded(model: DigitsNetwork, rng: Generator) -> Run:
@@ -135,7 +135,7 @@ def _convolutional(optimizer: str, learning_rate: float, batch: int, folder: Pat
         **{f"{name}inputs": rows.args[0].numpy() for name, rows in images.items()},
         **{f"{name}labels": rows.targets.numpy() for name, rows in images.items()},
     }
-    return Case(arrays, "ours_module", {"ridge": ridge}, truths)
+    return Case(arrays, "ours.module", {"ridge": ridge}, truths)
 
 
 # Fixed before any of their subsets was trained: AdamW as in the study torch_cnn, SGD as in torch_mlp.

@@ -20,9 +20,9 @@ QUERIES, COUNTS_ROWS = 50, 1000
 PROBLEMS = {"breast cancer, logistic, ridge 1": ("breast_cancer", 1.0), "randhie, Poisson, no ridge": ("randhie", 0.0)}
 # method → environment (None: this one), program, settings, losses that it covers
 METHODS = {
-    "exact leave-one-out (ours)": (None, "ours_glm", {"method": "exact"}, ("logistic", "poisson")),
-    "newton (ours)": (None, "ours_glm", {"method": "newton"}, ("logistic", "poisson")),
-    "influence function (ours)": (None, "ours_glm", {"method": "influence"}, ("logistic", "poisson")),
+    "exact leave-one-out (ours)": (None, "ours.glm", {"method": "exact"}, ("logistic", "poisson")),
+    "newton (ours)": (None, "ours.glm", {"method": "newton"}, ("logistic", "poisson")),
+    "influence function (ours)": (None, "ours.glm", {"method": "influence"}, ("logistic", "poisson")),
     "one-step deletion (statsmodels)": (None, "statsmodels", {}, ("poisson",)),
     "influence functions (pyinfluence)": ("pyinfluence", "pyinfluence", {}, ("logistic",)),
 }

@@ -59,11 +59,11 @@ def _ours(name: str, setting: str, method: str, timed: bool = False, predicts: b
 
 def _restored(name: str, setting: str, cg: bool = False, **options: Any) -> Method:
     known = {"cg": cg, **options}
-    return Method(f"restored influence, {name} (ours)", setting, None, "ours_restored", known, told_share=True)
+    return Method(f"restored influence, {name} (ours)", setting, None, "ours.restored", known, told_share=True)
 
 
 def _along(name: str, estimator: str, on: tuple[str, ...]) -> Method:
-    return Method(name, "recorded run", None, "ours_run", {"estimator": estimator}, on=on)
+    return Method(name, "recorded run", None, "ours.run", {"estimator": estimator}, on=on)
 
 
 def _traker(setting: str, k: int, half: bool, timed: bool = False) -> Method:

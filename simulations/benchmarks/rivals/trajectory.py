@@ -24,9 +24,9 @@ DECAY, HELD_OUT = 0.01, 200
 MANY = 8  # queries: mean losses of as many parts of the held-out digits
 # method → environment (None: this one), program, what it is told besides AdamW's settings
 METHODS = {
-    "two-step push (ours)": (None, "ours_trajectory", {"estimator": "two-step"}),
-    "frozen push (ours)": (None, "ours_trajectory", {"estimator": "frozen-push"}),
-    "first order (ours)": (None, "ours_trajectory", {"estimator": "first-order"}),
+    "two-step push (ours)": (None, "ours.trajectory", {"estimator": "two-step"}),
+    "frozen push (ours)": (None, "ours.trajectory", {"estimator": "frozen-push"}),
+    "first order (ours)": (None, "ours.trajectory", {"estimator": "first-order"}),
     "AdamW-influence (dattri-llm)": ("dattri-llm", "dattri_llm", {}),
     "MAGIC (bergson)": ("bergson", "bergson.magic", {}),
 }
