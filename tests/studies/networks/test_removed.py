@@ -1,6 +1,7 @@
 """Removals from a CNN and a GPT-2: both trainings have one start, and every answer the sign of retraining."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from simulations.studies.retraining import removed_from_networks as study
@@ -32,6 +33,19 @@ def test_every_answer_has_the_sign_of_retraining(trained):
     for name, answer in {**found, **dict(network.refitted(removed, sums))}.items():
         assert answer.shape == truth.shape
         assert np.corrcoef(answer.ravel(), truth.ravel())[0, 1] > 0.3, name
+
+
+def test_a_cell_has_every_answer_at_every_share():
+    small = {"model": "CNN", "recipe": "AdamW 1e-3", "samples": 40, "steps": 6, "queries": 2, "sets": 8, "rank": 60}
+    rows = pd.DataFrame(study.run(small, np.random.default_rng(2)))
+    assert list(rows["removed"].unique()) == [1, 4, 10, 20]  # 1 % of 40 is one sample
+    for _, part in rows.groupby("share"):
+        assert tuple(part["answer"]) == study.ANSWERS
+    fidelity = rows.set_index(["answer", "removed"])["fidelity"]
+    single, mixed = fidelity["two-step", 1], fidelity[study.BOTH, 1]
+    assert mixed == pytest.approx(single, abs=1e-3)  # of one sample the twin says nothing beyond its own sum
+    assert single > 0.9
+    assert fidelity[study.AGAIN, 1] < single
 
 
 def test_the_sequences_of_an_objective_are_put_together_again():
