@@ -36,6 +36,7 @@ from trak_theory import GLM, influence, leave_one_out, newton, project, trak
 from trak_theory.attribution import trak_kernel
 from trak_theory.auditing.audit import audit
 from trak_theory.retraining import block_twin, compare, lds
+from trak_theory.retraining.restored import restored_influence
 from trak_theory.trajectory import AdamW, attribute, retrain_without, train
 
 HERE = Path(sys.executable)
@@ -173,6 +174,15 @@ def short(monkeypatch):
     monkeypatch.setitem(RECIPES, "AdamW", (optimizer, 0.5))
 
 
+def mean_square_gradient(network, run):
+    """Of the batches, the step t back from the last weighed by .999^t."""
+    squares = [
+        network.gradient(run.state(t)[0], batch, np.full(len(batch), 1 / len(batch))) ** 2
+        for t, batch in enumerate(run.batches)
+    ]
+    return np.average(squares, axis=0, weights=0.999 ** np.arange(len(squares))[::-1])
+
+
 def test_where_few_are_removed_the_truth_is_the_recorded_run_without_them(short, tmp_path):
     case = cases.CASES["AdamW"](tmp_path, np.random.default_rng(3))
     network, held_out = (
@@ -180,6 +190,7 @@ def test_where_few_are_removed_the_truth_is_the_recorded_run_without_them(short,
     )
     run = train(network, case.arrays["start"], list(case.arrays["batches"]), RECIPES["AdamW"][0].steps)
     np.testing.assert_allclose(case.arrays["theta"], run.final, rtol=1e-12)
+    np.testing.assert_allclose(case.arrays["second_moment"], mean_square_gradient(network, run), rtol=1e-9, atol=1e-18)
     few = case.truths[HUNDREDTH]
     removed = np.stack([np.setdiff1d(np.arange(100), kept) for kept in few.subsets])
     exact = retrain_without(run, removed, removal="renormalise").influence(cases.margin_query(held_out))
@@ -188,6 +199,15 @@ def test_where_few_are_removed_the_truth_is_the_recorded_run_without_them(short,
     assert np.abs(few.again - few.outputs).max() > 0.01 * np.abs(few.outputs).max()
     scores = ours_run.work(case.arrays, {"recipe": "AdamW", "estimator": "two-step"})["scores"]
     assert np.corrcoef(scores[removed[:, 0]].ravel(), exact.ravel())[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.9])
+def test_the_ridge_of_a_network_knows_the_share_removed(model, fraction):
+    recipe = "full batch, momentum"
+    own = replace(model, optimizer=RECIPES[recipe][0])
+    expected = restored_influence(model.margin_linearization(), coordinates(own)[1], fraction=fraction)
+    settings = {"method": "restored", "recipe": recipe, "fraction": fraction}
+    np.testing.assert_allclose(ours_network.work(arrays_of(model), settings)["scores"], expected, rtol=1e-9)
 
 
 def test_methods_and_networks_are_chosen_by_name():

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from simulations.studies.retraining import removed_from_networks as study
 from simulations.studies.retraining.share_removed import REMOVAL, total
@@ -33,6 +34,19 @@ def test_every_answer_has_the_sign_of_retraining(trained):
     for name, answer in {**found, **dict(network.refitted(removed, sums))}.items():
         assert answer.shape == truth.shape
         assert np.corrcoef(answer.ravel(), truth.ravel())[0, 1] > 0.3, name
+
+
+def test_the_block_of_a_cnn_is_the_slope_of_its_logits_in_the_scaled_parameters():
+    small = {"recipe": "AdamW 1e-3", "samples": 40, "steps": 6, "queries": 2, "rank": 60}
+    network, _ = study.images(small, np.random.default_rng(4))
+    jacobian, _, _, queries, _ = network.block
+    scales, _ = network.model.scales(network.model.linearize())
+    step = 1e-6 * scales * np.random.default_rng(0).standard_normal(scales.size)
+    ends = [torch.from_numpy(network.run.final.numpy() + sign * step) for sign in (1, -1)]
+    logits = [network.run.objective.outputs(theta, np.arange(40)).numpy() for theta in ends]
+    np.testing.assert_allclose(jacobian @ (step / scales), (logits[0] - logits[1]) / 2, rtol=1e-6, atol=1e-12)
+    margins = [network.query.read(theta) for theta in ends]
+    np.testing.assert_allclose(queries @ (step / scales), (margins[0] - margins[1]) / 2, rtol=1e-6, atol=1e-12)
 
 
 def test_a_cell_has_every_answer_at_every_share():
