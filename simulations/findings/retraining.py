@@ -9,7 +9,7 @@ from simulations.findings.measures import Measured, by_replicate, contrast, stra
 from simulations.findings.registry import claim
 from simulations.studies.retraining.best_answer import AVERAGE, AVERAGED, LINEAR, NETWORK, STARTED, SUM
 from simulations.studies.retraining.restored_networks import RULED, SKETCHED, SOLVED
-from simulations.studies.retraining.sketched_restored import BLOCK, TRAK, directions
+from simulations.studies.retraining.sketched_restored import BLOCK, TRAK, directions, of_layer
 
 RECIPE = ["recipe", "fraction", "n"]
 NETWORKS = "networks"
@@ -250,6 +250,18 @@ SKETCHED_RESTORED = (
         "LDS that the mean of two sketches to k = 512 has above one",
         "ours",
         _sketched_gain((TWO, 512, 2), (TWO, 512, 1)),
+    ),
+    claim(
+        "sketched_restored",
+        "LDS of two directions through all layers above that through the last layer alone, no sketch",
+        "ours",
+        _sketched_gain((TWO, 0, 0), (of_layer("last layer alone"), 0, 0)),
+    ),
+    claim(
+        "sketched_restored",
+        "LDS of two directions through all layers above that through the first layer alone, no sketch",
+        "ours",
+        _sketched_gain((TWO, 0, 0), (of_layer("first layer alone"), 0, 0)),
     ),
     claim(
         "sketched_restored",

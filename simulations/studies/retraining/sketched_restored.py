@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -27,10 +27,16 @@ SKETCHES: tuple[tuple[Literal["countsketch", "normal"], int], ...] = (
     ("normal", 1),
 )
 COVERING = 1.96
+LAYERS = {"first layer alone": ("0.weight", "0.bias"), "last layer alone": ("2.weight", "2.bias")}
 
 
 def directions(count: int) -> str:
     return f"{count} direction{'s' if count > 1 else ''}"
+
+
+def of_layer(layer: str) -> str:
+    """Two directions, from the gradients of some parameters."""
+    return f"{directions(2)}, {layer}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +52,12 @@ class Setting:
         return as_module(self.model.network, self.model.theta)
 
     def restored(
-        self, count: int, k: int | None, kind: Literal["countsketch", "normal"] = "countsketch", sketches: int = 1
+        self,
+        count: int,
+        k: int | None,
+        kind: Literal["countsketch", "normal"] = "countsketch",
+        sketches: int = 1,
+        layer: str | None = None,
     ) -> Any:
         import torch
 
@@ -55,20 +66,29 @@ class Setting:
         def samples(network: MLP) -> tuple[torch.Tensor, torch.Tensor]:
             return torch.from_numpy(network.features).float(), torch.from_numpy(network.labels)
 
-        scales, recipe = coordinates(self.model)
+        parameters, scales = self.trained(layer)
         return restored(
             self.module,
             samples(self.model.network),
             samples(self.model.held_out),
-            recipe,
+            coordinates(self.model)[1],
             fraction=self.fraction,
             k=k,
             directions=count,
             kind=kind,
             ensemble=sketches,
-            scales=None if np.ndim(scales) == 0 else scales,
+            parameters=parameters,
+            scales=scales,
             rng=self.rng,
         )
+
+    def trained(self, layer: str | None) -> tuple[Collection[str], Array | None]:
+        """Names of the parameters of one layer, or of all, and their scales."""
+        sizes = {name: value.numel() for name, value in self.module.named_parameters()}
+        names = sizes if layer is None else LAYERS[layer]
+        own = np.concatenate([np.full(size, name in names) for name, size in sizes.items()])
+        scales = coordinates(self.model)[0]
+        return names, None if isinstance(scales, float) else scales[own]
 
     def rows(self, widths: tuple[int, ...]) -> Iterator[tuple[dict[str, Any], Array]]:
         """What was asked, and the scores (n, q)."""
@@ -89,6 +109,10 @@ class Setting:
                     inside = np.abs(found.scores - whole.scores) < COVERING * found.sd
                     shape = {"k": k, "kind": kind, "sketches": sketches, "covered": float(inside.mean())}
                     yield named | shape | {"dimension": found.effective_dimension}, found.scores
+        for layer in LAYERS:
+            yield {"answer": of_layer(layer)}, self.restored(2, None, layer=layer).scores
+            narrow = {"k": widths[0], "kind": "countsketch", "sketches": 1}
+            yield {"answer": of_layer(layer)} | narrow, self.restored(2, widths[0], layer=layer).scores
 
 
 def as_module(network: MLP, theta: Array) -> Any:
