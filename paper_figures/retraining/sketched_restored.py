@@ -11,9 +11,10 @@ from paper_figures.drawing.curves import bars, lds_by_recipe, replicates, summar
 from paper_figures.drawing.style import COLOURS, Drawing
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
-from simulations.studies.retraining.sketched_restored import BLOCK, DIRECTIONS, TRAK, directions
+from simulations.studies.retraining.sketched_restored import BLOCK, DIRECTIONS, LAYERS, TRAK, directions, of_layer
 
 CURVES = [(TRAK, 1), *((directions(count), sketches) for count in DIRECTIONS for sketches in (1, 2))]
+LINES = {"first layer alone": "-.", "last layer alone": ":"}
 
 
 def draw(results: Path) -> Drawing:
@@ -30,7 +31,9 @@ def _sketches(axis: Axes, numbers: pd.DataFrame) -> None:
         chosen = numbers[(numbers["answer"] == answer) & (numbers["k"] > 0) & (numbers["sketches"] == sketches)]
         label = answer if answer == TRAK else f"{answer}, {sketches} sketch{'es' if sketches > 1 else ''}"
         bars(axis, chosen.sort_values("k"), x="k", place=place, label=label)
-    for answer, line, colour in ((BLOCK, "-", "0.4"), (directions(2), "--", COLOURS[CURVES.index((directions(2), 1))])):
+    two = COLOURS[CURVES.index((directions(2), 1))]
+    lines = (BLOCK, "-", "0.4"), (directions(2), "--", two), *((of_layer(layer), LINES[layer], two) for layer in LAYERS)
+    for answer, line, colour in lines:
         level = numbers[(numbers["answer"] == answer) & (numbers["k"] == 0)]["mean"].item()
         axis.axhline(level, color=colour, linestyle=line, linewidth=0.8, label=f"{answer}, no sketch", zorder=0)
     axis.set_xscale("log", base=2)
@@ -47,5 +50,6 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         f"{first['subsets']} random half subsets, {first['queries']} queries, against the dimension k of a "
         "CountSketch, for TRAK with the ridge of the rule and for restored influence with one to three curvature "
         f"directions of each sample's loss; mean over {replicates(numbers)} networks ± s.e. over networks. Lines: "
-        "without a sketch, with two directions (dashed) and with the full softmax block (solid). Dimensionless."
+        "without a sketch, with the full softmax block (solid) and with two directions through all parameters (dashed), "
+        "those of the first layer (dash-dotted) and those of the last (dotted). Dimensionless."
     )
