@@ -88,6 +88,21 @@ def test_scales_are_coordinates():
     np.testing.assert_allclose(found.scores, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
 
 
+def test_named_parameters_are_columns_of_the_softmax_block():
+    """The last bias comes last in θ, and the scales are those of the named parameters alone."""
+    module = network()
+    names = [name for name, _ in module.named_parameters()]
+    sizes = [value.numel() for value in module.parameters()]
+    scales = np.random.default_rng(4).uniform(0.5, 2.0, sum(sizes))
+    jacobian, probabilities, labels, queries = softmax_block(network(), TRAINING, QUERIES)
+    for chosen in (names[:2], names[2:], names[-1:]):
+        own = np.concatenate([np.full(size, name in chosen) for name, size in zip(names, sizes, strict=True)])
+        found = ask(k=None, directions=CLASSES, parameters=chosen, scales=scales[own])
+        part, at = (jacobian * scales)[..., own], (queries * scales)[:, own]
+        expected = restored_block_influence(part, probabilities, labels, at, 0.5)
+        np.testing.assert_allclose(found.scores, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
+
+
 def test_the_neglected_dimension_bounds_what_more_directions_add():
     few, all_of_them = (ask(k=None, directions=m) for m in (1, CLASSES))
     added = all_of_them.effective_dimension - few.effective_dimension
