@@ -21,8 +21,8 @@ APART = 2.4  # ratio of shares whose labels do not touch
 def panels_by_share(numbers: pd.DataFrame, panel: list[str], answers: Sequence[str]) -> Figure:
     """One panel per value of the columns `panel`: fidelity of each answer, beside one another at each share."""
     panels = list(numbers.groupby(panel, sort=False))
-    columns = min(4, len(panels))
-    lines = -(-len(panels) // columns)
+    lines = -(-len(panels) // 4)
+    columns = -(-len(panels) // lines)
     figure = Figure(figsize=(PAGE, 0.5 + 2.1 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     for axis, (named, rows) in zip(axes, panels, strict=False):
