@@ -50,6 +50,6 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         f"{first['subsets']} random half subsets, {first['queries']} queries, against the dimension k of a "
         "CountSketch, for TRAK with the ridge of the rule and for restored influence with one to three curvature "
         f"directions of each sample's loss; mean over {replicates(numbers)} networks ± s.e. over networks. Lines: "
-        "without a sketch, with the full softmax block (solid) and with two directions through all parameters (dashed), "
-        "those of the first layer (dash-dotted) and those of the last (dotted). Dimensionless."
+        "without a sketch, with the full softmax block (solid) and with two directions through all parameters "
+        "(dashed), those of the first layer (dash-dotted) and those of the last (dotted). Dimensionless."
     )

@@ -12,6 +12,8 @@ from support.networks.trajectories import digits_run
 
 from simulations.engine.study import EXTRAS, find_study
 from simulations.workloads.torch_runs import ESTIMATORS, trajectory_rows
+from trak_theory import Linearization, influence
+from trak_theory.errors import RankDeficientError
 from trak_theory.trajectory import AdamW, attribute, error_bound, retrain_without, verdict
 
 WITHOUT_TORCH = """
@@ -124,3 +126,18 @@ def test_the_estimators_are_ordered_and_the_predictions_hold(corner):
         scores = frame[frame["part"] == "lds"].set_index(["score", "exponent"])["lds"]
         assert scores[RESTORED, 0] > scores[RESTORED].max() - 0.03
         assert scores[RESTORED, 0] > scores[RELEASED, 0] + 0.2
+
+
+def test_a_column_to_which_a_sketch_sends_no_gradient_is_left_out():
+    """Without a ridge the kernel is then the pseudo-inverse's; with the column there is none."""
+    from simulations.workloads.torch_attribution import without_empty_columns
+
+    rng = np.random.default_rng(0)
+    features, queries, curvature = rng.normal(size=(30, 5)), rng.normal(size=(3, 5)), rng.uniform(0.1, 1.0, 30)
+    features[:, 2] = 0.0
+    lin = Linearization(features, rng.normal(size=30), curvature, 0.0, queries)
+    with pytest.raises(RankDeficientError, match="column 2 is zero"):
+        influence(lin)
+    hessian = features.T @ (curvature[:, None] * features)
+    expected = -lin.residual[:, None] * (features @ np.linalg.pinv(hessian) @ queries.T)
+    np.testing.assert_allclose(influence(without_empty_columns(lin)), expected, rtol=1e-10)
