@@ -63,7 +63,7 @@ def _caption(numbers: pd.DataFrame) -> str:
     return (
         f"Linear datamodelling score (mean Spearman over {first['queries']} queries ± s.e. over queries) of a 64-"
         f"{first['hidden']}-10 network on {first['n']} digits, {first['subsets']} random subsets (half of the points; "
-        "one quarter in the last panel), retrained from the same start. Ridge in units of the one that follows from "
-        "the training recipe (vertical line), chosen without the truth; single markers: softmax block and projections "
-        f"at their own ridge. Largest distance of the rule to the best of 13 ridges: {', '.join(gaps)}."
+        "one quarter where the panel says so), retrained from the same start. Ridge in units of the one that follows "
+        "from the training recipe (vertical line), chosen without the truth; single markers: softmax block and "
+        f"projections at their own ridge. Largest distance of the rule to the best of 13 ridges: {', '.join(gaps)}."
     )

@@ -35,6 +35,7 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         "images, losses of held-out text), predicted without retraining and retrained in the same order with batches "
         "as means of what is left, less its small-sample bias, against the share removed (one: a single sample). "
         "Answers as in the figure share_removed; there is no twin of a language model. Retraining, another order: the "
-        "same removals from a training whose batches were shuffled anew, the ceiling of an answer that does not know "
-        f"the order. Mean over queries and {replicates(numbers)} networks ± s.e. over networks. {sizes}. Dimensionless."
+        "same removals from a training whose batches were shuffled anew, about the square of what an answer can reach "
+        f"that does not know the order. Mean over queries and {replicates(numbers)} networks ± s.e. over networks. "
+        f"{sizes}. Dimensionless."
     )

@@ -11,8 +11,10 @@ import pytest
 from support.networks.trajectories import digits_run
 
 from simulations.engine.study import EXTRAS, find_study
+from simulations.studies.practice.ridge_rule import RECIPES, coordinates
+from simulations.workloads.digits_mlp import digits_network
 from simulations.workloads.torch_runs import ESTIMATORS, trajectory_rows
-from trak_theory import Linearization, influence
+from trak_theory import Linearization, influence, restored_block_influence
 from trak_theory.errors import RankDeficientError
 from trak_theory.trajectory import AdamW, attribute, error_bound, retrain_without, verdict
 
@@ -141,3 +143,19 @@ def test_a_column_to_which_a_sketch_sends_no_gradient_is_left_out():
     hessian = features.T @ (curvature[:, None] * features)
     expected = -lin.residual[:, None] * (features @ np.linalg.pinv(hessian) @ queries.T)
     np.testing.assert_allclose(influence(without_empty_columns(lin)), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize(("layer", "own"), [("first layer alone", slice(390)), ("last layer alone", slice(390, None))])
+def test_a_layer_alone_has_its_own_columns_and_scales(layer, own):
+    """The hidden layer of 64-6-10 has 6 · 64 + 6 parameters, which come first."""
+    from simulations.studies.retraining.sketched_restored import Setting
+
+    optimizer, fraction = RECIPES["AdamW"]
+    rng = np.random.default_rng(0)
+    model = digits_network(optimizer, n=120, hidden=6, queries=4, rng=rng)
+    found = Setting(model, fraction, rng).restored(10, None, layer=layer).scores
+    scales, ridge = coordinates(model)
+    jacobian, queries = (rows * scales for rows in (model.jacobian, model.query_gradients))
+    parts = jacobian[..., own], model.probabilities, model.labels, queries[:, own]
+    expected = restored_block_influence(*parts, ridge, fraction=fraction)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
