@@ -24,6 +24,10 @@ def _price(better: str, worse: str):
     return measure
 
 
+def _knowing_the_order(rows: pd.DataFrame) -> Measured:
+    return _price("two-step", "sum over points, block")(rows[rows["recipe"] == "AdamW 1e-3"])
+
+
 def _prediction_gap(column: str):
     def measure(rows: pd.DataFrame) -> Measured:
         """Mean over scores of |predicted − measured| LDS; the noise of both is in it."""
@@ -312,7 +316,49 @@ RESTORED_NETWORKS = (
     ),
 )
 
+ONE_RECIPE = "Three networks of one recipe, 12 subsets and 6 queries each. "
+
+# Set with one scratch network of the quick size in view, and the CNNs of the rivals.
+LADDER_CNN = (
+    claim(
+        "lds_ladder_cnn",
+        "LDS of the block twin above that of the best sum over points, CNN, half subsets",
+        "ours",
+        _price("twin, block", "sum over points, block"),
+        discussion=ONE_RECIPE,
+    ),
+    claim(
+        "lds_ladder_cnn",
+        "LDS of two-step above that of the best sum over points, CNN, AdamW at 1e-3, half subsets",
+        "ours",
+        _knowing_the_order,
+        discussion=ONE_RECIPE,
+    ),
+    claim(
+        "lds_ladder_cnn",
+        "LDS that projection to k = n/2 costs a CNN at the ridge of the rule",
+        "ours",
+        _price("unit curvature", "projection"),
+        discussion=ONE_RECIPE,
+    ),
+    claim(
+        "lds_ladder_cnn",
+        "LDS that the ridge of the rule is worth to TRAK scores of a CNN at k = n/2",
+        "ours",
+        _price("projection", "no ridge"),
+        discussion=ONE_RECIPE,
+    ),
+    claim(
+        "lds_ladder_cnn",
+        "LDS of the best sum over points above that of the released score, CNN",
+        "ours",
+        _price("sum over points, block", "as released"),
+        discussion=ONE_RECIPE,
+    ),
+)
+
 FINDINGS = (
+    *LADDER_CNN,
     *RESTORED_NETWORKS,
     *SHARE_REMOVED,
     *BEST_ANSWER,
