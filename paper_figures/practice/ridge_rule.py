@@ -19,7 +19,7 @@ CURVES = ("curvature-weighted", "unit curvature")
 def draw(results: Path) -> Drawing:
     frame = Store(results).load(find_study("ridge_rule"))
     frame = frame[frame["n"] == frame["n"].max()]
-    columns = ["recipe", "kernel", "exponent", "ridge", "lds", "se", "n", "hidden", "subsets", "queries"]
+    columns = ["recipe", "k", "kernel", "exponent", "ridge", "lds", "se", "n", "hidden", "subsets", "queries"]
     numbers = frame[columns].reset_index(drop=True)
     recipes = list(dict.fromkeys(numbers["recipe"]))
     points = [kernel for kernel in dict.fromkeys(numbers["kernel"]) if kernel not in CURVES]
@@ -30,7 +30,8 @@ def draw(results: Path) -> Drawing:
     for axis, recipe in zip(axes.flat, recipes, strict=False):
         chosen = numbers[numbers["recipe"] == recipe]
         for place, kernel in enumerate((*CURVES, *points)):
-            group = chosen[chosen["kernel"] == kernel].sort_values("exponent")
+            group = chosen[chosen["kernel"] == kernel]
+            group = group[group["k"] == group["k"].min()].sort_values("exponent")  # one network of each k
             axis.errorbar(
                 2.0 ** group["exponent"],
                 group["lds"],
@@ -53,12 +54,13 @@ def draw(results: Path) -> Drawing:
 
 
 def _caption(numbers: pd.DataFrame) -> str:
-    first = numbers.iloc[0]
+    first, widths = numbers.iloc[0], sorted(set(numbers["k"]))
+    others = f" Each k is on a network of its own; the curves are those of k = {widths[0]}." if len(widths) > 1 else ""
     gaps = []
     for kernel in CURVES:
         chosen = numbers[numbers["kernel"] == kernel]
-        best = chosen.groupby("recipe")["lds"].max()
-        rule = chosen[chosen["exponent"] == 0].set_index("recipe")["lds"]
+        best = chosen.groupby(["recipe", "k"])["lds"].max()
+        rule = chosen[chosen["exponent"] == 0].set_index(["recipe", "k"])["lds"]
         gaps.append(f"{kernel} {(best - rule).max():.3f}")
     return (
         f"Linear datamodelling score (mean Spearman over {first['queries']} queries ± s.e. over queries) of a 64-"
@@ -66,4 +68,5 @@ def _caption(numbers: pd.DataFrame) -> str:
         "one quarter where the panel says so), retrained from the same start. Ridge in units of the one that follows "
         "from the training recipe (vertical line), chosen without the truth; single markers: softmax block and "
         f"projections at their own ridge. Largest distance of the rule to the best of 13 ridges: {', '.join(gaps)}."
+        f"{others}"
     )
