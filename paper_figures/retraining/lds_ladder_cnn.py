@@ -16,7 +16,7 @@ from simulations.studies.retraining.lds_ladder import RUNGS
 from simulations.studies.retraining.removed_from_networks import AGAIN
 from simulations.studies.retraining.share_removed import TRAJECTORIES
 
-KINDS = (("knows the order", tuple(TRAJECTORIES)), ("does not", (AGAIN, *RUNGS)))
+KINDS = (("knows the order of the batches", tuple(TRAJECTORIES)), ("does not", (AGAIN, *RUNGS)))
 ORDER = (*TRAJECTORIES, AGAIN, *RUNGS)
 
 

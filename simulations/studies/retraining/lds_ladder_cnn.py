@@ -20,7 +20,7 @@ from simulations.studies.retraining.share_removed import REMOVAL, TRAJECTORIES
 from simulations.workloads.digits_mlp import DigitsNetwork, random_subsets
 from simulations.workloads.remembered import Remembered
 from trak_theory import Linearization
-from trak_theory.retraining import OverQueries, Twin, fidelity, lds
+from trak_theory.retraining import OverQueries, Twin, block_twin, fidelity, lds
 from trak_theory.trajectory import Query, Run, attribute, retrain_without
 
 
@@ -50,13 +50,14 @@ class OfImages(Setting):
 
     @cached_property
     def block(self) -> Twin:
-        return self.images.twin
+        """In all coordinates: on a CNN few of them lose what the twin gains."""
+        return block_twin(*self.images.block)
 
 
 def run(params: Params, rng: Generator) -> Rows:
     """One network: the LDS of every rung over subsets retrained in the order of the run."""
     building, drawing, sketching = rng.spawn(3)
-    network, again = images(params, building)
+    network, again = images({**params, "rank": 1}, building)  # its own twin is not asked
     objective, query, fraction = network.run.objective, network.query, float(params["fraction"])
     subsets = random_subsets(objective.n, round(fraction * objective.n), int(params["subsets"]), drawing)
     outputs = _retrained(network.run, subsets, query)
@@ -70,14 +71,14 @@ def run(params: Params, rng: Generator) -> Rows:
         model=cast(DigitsNetwork, Ends(probabilities, labels)),
         subsets=subsets,
         fraction=fraction,
-        rank=network.rank,
+        rank=0,
         k=objective.n // 2,
         rng=sketching,
         images=network,
     )
     rows += [_row(rung, fidelity(values, outputs)) for rung, values in setting.outputs()]
     rows += [_row(rung, lds(scores, subsets, outputs)) for rung, scores in setting.scores()]
-    return [{"n": objective.n, "p": objective.p, "captured": setting.block.captured, **row} for row in rows]
+    return [{"n": objective.n, "p": objective.p, **row} for row in rows]
 
 
 def _retrained(run: Run, subsets: Array, query: Query) -> Array:
@@ -110,7 +111,6 @@ STUDY = Study(
         steps=[30],
         queries=[6],
         subsets=[12],
-        rank=[200],
         replicate=range(3),
     ),
     full=grid(
@@ -121,7 +121,6 @@ STUDY = Study(
         steps=[80],
         queries=[16],
         subsets=[30],
-        rank=[800],
         replicate=range(5),
     ),
     seconds=lambda params: 12 if params["samples"] == 120 else 80,

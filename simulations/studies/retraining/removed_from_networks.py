@@ -218,7 +218,7 @@ def _faithful(found: Array, truth: Array) -> dict[str, Any]:
 
 CNN: dict[str, list[Any]] = {"model": ["CNN"]}
 QUICK = grid(
-    **CNN, recipe=["AdamW 1e-3"], samples=[120], steps=[30], queries=[6], sets=[10], rank=[200], replicate=range(3)
+    **CNN, recipe=["AdamW 1e-3"], samples=[120], steps=[30], queries=[6], sets=[10], rank=[1200], replicate=range(3)
 )
 ASKED: dict[str, list[Any]] = {"queries": [16], "sets": [24]}
 
@@ -228,7 +228,7 @@ STUDY = Study(
     run=run,
     quick=QUICK,
     full=[
-        *grid(**CNN, recipe=list(RECIPES), samples=[400], steps=[80], **ASKED, rank=[800], replicate=range(5)),
+        *grid(**CNN, recipe=list(RECIPES), samples=[400], steps=[80], **ASKED, rank=[4000], replicate=range(5)),
         *grid(model=["GPT-2", "Llama"], recipe=["AdamW 1e-3"], **ASKED, replicate=range(5)),
     ],
     seconds=lambda params: 12 if params["sets"] == 10 else 90,
