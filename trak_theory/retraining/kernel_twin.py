@@ -187,7 +187,8 @@ def block_twin(
     queries φ* (q, p)       gradients of the query outputs
     recipe                  as for `twin`
     rank                    coordinates to work in, found by a sketch of the curvature-weighted rows with `rng`; default
-                            all min(nC, p), exact
+                            all min(nC, p), exact. `captured` is the share of the curvature that they keep: below .98,
+                            as a convolutional network with its flat spectrum may be, take more
 
     Cost of B subsets: some hundred products of J, in its coordinates, with a B-column matrix.
     """
