@@ -50,7 +50,8 @@ def main(
     drawing, ordering, sketching = np.random.default_rng(seed).spawn(3)
     model, training, held_out = _setting(sequences, queries, length, drawing)
     p = sum(part.numel() for part in model.parameters())
-    typer.echo(f"{machine()}, {threads} threads of torch; p = {p}, n = {sequences}, {length} tokens, k = {k}\n")
+    of_torch = "1 thread" if threads == 1 else f"{threads} threads"
+    typer.echo(f"{machine()}, {of_torch} of torch; p = {p}, n = {sequences}, {length} tokens, k = {k}\n")
     typer.echo("| | s | epochs | peak so far, GiB |\n|---|---|---|---|")
     batches = ordering.permutation(sequences)[: sequences // BATCH * BATCH].reshape(-1, BATCH)
     scales, recipe, epoch = _trained(model, training, batches, clock)
