@@ -210,7 +210,17 @@ def visited(site, tmp_path_factory):
 @pytest.mark.filterwarnings(*ALLOWED)
 @pytest.mark.parametrize(
     "what",
-    ["untypeset", "formula errors", "broken images", "axe", "outside, desk", "outside, phone", "said", "foreign"],
+    [
+        "untypeset",
+        "formula errors",
+        "broken images",
+        "axe",
+        "outside, desk",
+        "outside, window",
+        "outside, phone",
+        "said",
+        "foreign",
+    ],
 )
 def test_no_page_has(what, visited):
     assert {name: found[what] for name, found in visited.items() if found[what]} == {}

@@ -1,4 +1,4 @@
-"""Every page of the site in a headless Chromium, at the width of a desk and of a phone, as plain data."""
+"""Every page of the site in a headless Chromium, as plain data: on a desk, in a smaller window and on a phone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESK, WINDOW, PHONE = {"width": 1280, "height": 900}, {"width": 1100, "height": 900}, {"width": 390, "height": 844}
 # Elements that stick out to the right of the window, but for those inside a box that scrolls or hides.
 OUTSIDE = """() => [...document.querySelectorAll('article *')].filter(e => {
     for (let box = e.parentElement; box; box = box.parentElement)
@@ -69,7 +69,7 @@ def visit(page, url, axe=None):
         violations = axe.run(page).response["violations"]
         serious = [one for one in violations if one["impact"] in ("serious", "critical")]
         found["axe"] = [f"{one['id']}: {one['nodes'][0]['html'][:120]}" for one in serious]
-    for name, size in (("desk", DESK), ("phone", PHONE)):
+    for name, size in (("desk", DESK), ("window", WINDOW), ("phone", PHONE)):
         page.set_viewport_size(size)
         found[f"outside, {name}"] = page.evaluate(OUTSIDE) + (["the page itself"] if page.evaluate(WIDE) else [])
     origin = url.split("/", 3)[2]
