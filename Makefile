@@ -46,6 +46,7 @@ paper: $(READY)
 	$(BIN)/python -m simulations claims --out $(RESULTS) --jobs $(JOBS) > $(RESULTS)/claims.md
 	@head -1 $(RESULTS)/claims.md
 	@echo "all claims: $(RESULTS)/claims.md"
+	$(BIN)/python -m simulations compare --size $(SIZE) --out $(RESULTS)
 
 # Rows ship with the repository, of many studies at full size: each figure takes the largest, and nothing is computed.
 figures: $(READY)

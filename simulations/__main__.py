@@ -1,4 +1,4 @@
-"""Command line of the studies: python -m simulations list | run | status | claims | table | unpack."""
+"""Command line of the studies: python -m simulations list | run | status | claims | compare | table | unpack."""
 
 from __future__ import annotations
 
@@ -163,13 +163,13 @@ def claims(
 
 def _write_claims(page: Path, store: Store, quick: Ledger, formulas: str, evidence: tuple[Path, Path]) -> None:
     """The page of claims, and the rows of the full size."""
-    from simulations.findings.registry import CONFIRMATION
+    from simulations.findings.registry import confirmation
     from simulations.ledger.check import unpacked
     from simulations.ledger.confirmed import confirmed_table
     from simulations.ledger.judge import findings_table, judge_confirmed, made_from
     from simulations.ledger.page import MarksError, write_page
 
-    pack_whole(store, [study.cells("full", CONFIRMATION) for study in all_studies()], evidence[1])
+    pack_whole(store, [study.cells("full", confirmation(study.name)) for study in all_studies()], evidence[1])
     with unpacked(evidence[1]) as shipped:
         confirmed = confirmed_table(quick, judge_confirmed(shipped))
     try:
@@ -183,6 +183,34 @@ def _write_claims(page: Path, store: Store, quick: Ledger, formulas: str, eviden
         )
     except MarksError as error:
         raise typer.BadParameter(str(error), param_hint="--update") from error
+
+
+@app.command()
+def compare(
+    out: OutOption = Path("results"),
+    size: Annotated[Size, typer.Option(help="Which grid of cells.")] = Size.quick,
+    seed: SeedOption = 0,
+    keep_stale: KeepStaleOption = False,
+) -> None:
+    """Hold results against the rows that ship: cells that come out otherwise, and how far each claim has moved.
+
+    Another processor or another version of a package rounds otherwise, which the training of a network multiplies;
+    z tells that from another result. Under a seed of your own the claims alone are compared. The exit status is 1
+    when no study is stored whole, or rows are stale.
+    """
+    from simulations.ledger.check import unpacked
+    from simulations.ledger.compared import compared, compared_table
+
+    try:
+        with unpacked(QUICK if size is Size.quick else FULL) as shipped:
+            found = compared(Store(out), shipped, size=size.value, seed=seed, keep_stale=keep_stale)
+    except ResultsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    if not found.moves:
+        typer.echo(f"{out} holds no study whole at its {size} size under the seed {seed}", err=True)
+        raise typer.Exit(1)
+    typer.echo(compared_table(found))
 
 
 @app.command()

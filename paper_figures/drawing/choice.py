@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simulations.engine.study import Size
-from simulations.findings.registry import CONFIRMATION
+from simulations.findings.registry import CONFIRMATION, LATER
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Chosen:
 def choices(seeds: Sequence[int] = (), size: Size | None = None) -> list[Chosen]:
     """Choices in the order of preference, given the seeds and the size that were asked for, if any.
 
-    Without: the full size under the seed of the confirmation, then seed 0, full before quick; last, whatever there is.
+    Without: the full size under a seed of the confirmation, then seed 0, full before quick; last, whatever there is.
     """
     asked = tuple(seeds) or (0,)
     preferred = [Chosen(asked, "full"), Chosen(asked, "quick")]
     if not seeds:
-        preferred.insert(0, Chosen((CONFIRMATION,), "full"))
+        preferred = [*(Chosen((seed,), "full") for seed in (CONFIRMATION, *LATER.values())), *preferred]
     return [*(chosen for chosen in preferred if size in (None, chosen.size)), Chosen(asked, None)]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 import simulations
 from simulations.engine.reading import NoResultsError
-from simulations.engine.store import LABEL, Store, read_cell
+from simulations.engine.store import LABEL, Store, read_cell, read_parquet
 from simulations.engine.study import Cell
 
 QUICK = Path(simulations.__file__).parent / "evidence" / "quick.parquet"
@@ -56,7 +56,7 @@ def unpack(path: Path, store: Store) -> int:
     """Put the cells of a file into a store, beside what is there; returns how many."""
     if not path.exists():
         raise NoResultsError(f"there is no {path}: python -m simulations claims --update CLAIMS.md writes it")
-    rows = pq.read_table(path, use_threads=False).to_pylist()
+    rows = read_parquet(path.read_bytes()).to_pylist()
     for study in {row["study"] for row in rows}:
         store.prepare(study)
     for row in rows:

@@ -157,8 +157,7 @@ def read_cell(path: Path) -> tuple[pa.Table, Label]:
     """Rows and label of a stored cell. Raises CorruptError unless digest, parameters and file name agree."""
     content = path.read_bytes()
     try:
-        # Arrow's thread pool now and then aborts a process at its end (apache/arrow #34314).
-        table = pq.read_table(pa.BufferReader(content), use_threads=False)
+        table = read_parquet(content)
         signed = json.loads(table.schema.metadata[LABEL])
         label = signed["label"]
         cell = Cell(path.parent.name, label["params"], label["seed"])
@@ -168,6 +167,11 @@ def read_cell(path: Path) -> tuple[pa.Table, Label]:
     if not intact:
         raise CorruptError(f"{path} was altered after it was written; run its study again to recompute it")
     return table, label
+
+
+def read_parquet(content: bytes) -> pa.Table:
+    """Without Arrow's thread pools, which now and then abort a process at its end (apache/arrow #34314)."""
+    return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
 
 
 def _as_table(cell: Cell, rows: Rows) -> pa.Table:

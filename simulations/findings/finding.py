@@ -27,6 +27,7 @@ class Finding:
     tolerance  of =
     by         columns whose every combination of values is judged alone
     discussion why it fails or is unclear, for claims that are
+    at_full    the same of the full size, where the reason is another
     """
 
     study: str
@@ -38,6 +39,7 @@ class Finding:
     tolerance: float = 0.0
     by: tuple[str, ...] = ()
     discussion: str = ""
+    at_full: str = ""
 
     def judge(self, rows: pd.DataFrame) -> list[Judged]:
         """One verdict for each setting, in the order of the rows."""

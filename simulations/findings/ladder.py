@@ -21,8 +21,11 @@ def _rung(rung: str, value: str, data: str | None = None):
 
 
 def _cost(first: str, second: str):
+    """Kendall of one rung minus that of another, paired, at k = p/2."""
+
     def measure(rows: pd.DataFrame) -> Measured:
-        return contrast(rows[rows["against"] == "exact"], "rung", first, second, "kendall", SETTINGS, SPLITS)
+        kept = rows[(rows["against"] == "exact") & (rows["k_over_p"] == 0.5)]
+        return contrast(kept, "rung", first, second, "kendall", SETTINGS, SPLITS)
 
     return measure
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,16 +15,13 @@ from simulations.engine.evidence import unpack
 from simulations.engine.source import code_of
 from simulations.engine.store import Store, read_cell
 from simulations.engine.study import Cell, Study, find_study
+from simulations.ledger.agreement import differing
 from simulations.ledger.confirmed import confirmed_table
 from simulations.ledger.judge import findings_table, judge_all, judge_confirmed, made_from, of_other_code, stored_cells
 from simulations.ledger.page import DIGEST_MARKS, FULL_MARKS, STUDY_MARKS, between, digests
 
 CHEAP = 1.0  # seconds that a cell to compute again may be expected to take
-LAST_DIGITS = 1e-3  # relative to the largest entry of a column: other processors round otherwise
-ALLOWANCES = {"relative_radius": 0.1, "truth_radius": 0.1}  # columns that measure rounding itself
 TRAINING = "digits_mlp.py"  # the workload that fits digits to convergence
-NOUGHT = 1e-15  # of quantities of order one, which vanish in exact arithmetic
-OF_STANDARD_ERRORS = 0.1  # a few signs of influences that vanish but for rounding move these by some per cent
 
 
 def faults(page: Path, quick: Path, full: Path) -> list[str]:
@@ -63,7 +58,7 @@ def recomputed(evidence: Path, count: int) -> Iterator[tuple[Cell, list[str]]]:
         for place in rng.choice(len(cheap), min(count, len(cheap)), replace=False):
             cell = cheap[place]
             there = read_cell(store.path(cell))[0].to_pylist()
-            yield cell, _differing(there, find_study(cell.study).run(dict(cell.params), cell.rng()))
+            yield cell, differing(there, find_study(cell.study).run(dict(cell.params), cell.rng()))
 
 
 def _is_cheap(cell: Cell) -> bool:
@@ -74,29 +69,3 @@ def _is_cheap(cell: Cell) -> bool:
 def _trains_to_the_end(study: Study) -> bool:
     """Whether cells fit a ReLU network of hundreds of steps: they multiply what one processor rounds otherwise."""
     return any(path.name == TRAINING for path, _ in code_of(study.run).files)
-
-
-def _differing(there: list[dict[str, Any]], here: list[dict[str, Any]]) -> list[str]:
-    if len(there) != len(here):
-        return ["number of rows"]
-    columns = dict.fromkeys(name for row in [*there, *here] for name in row)
-    values = {name: ([r.get(name) for r in there], [r.get(name) for r in here]) for name in columns}
-    return [name for name in columns if not _agree(*values[name], _allowance(name))]
-
-
-def _allowance(column: str) -> float:
-    return OF_STANDARD_ERRORS if column.endswith("_se") else ALLOWANCES.get(column, LAST_DIGITS)
-
-
-def _agree(there: list[Any], here: list[Any], margin: float) -> bool:
-    scale = float(
-        np.max(np.abs([value for value in there if isinstance(value, float) and math.isfinite(value)]), initial=0)
-    )
-    return all(_same(first, second, max(margin * scale, NOUGHT)) for first, second in zip(there, here, strict=True))
-
-
-def _same(there: Any, here: Any, margin: float) -> bool:
-    if isinstance(there, float) and isinstance(here, float | np.floating):
-        first, second = float(there), float(here)
-        return abs(first - second) <= margin or first == second or (math.isnan(first) and math.isnan(second))
-    return bool(there == here)

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from simulations.findings.finding import Judged
-from simulations.findings.registry import CONFIRMATION, registry
-from simulations.ledger.judge import Ledger, count, interval, markdown, predicted
+from simulations.findings.finding import Finding, Judged
+from simulations.findings.registry import confirmation, registry
+from simulations.ledger.judge import Ledger, count, discussions, interval, markdown, predicted, unsettled
 
+NONE = "No study has been run at full size under the seed of the confirmation."
 HEADINGS = ("study", "claim", "registered", "quick", "full", "95 % interval", "over", "quick", "full")
 
 
 def confirmed_table(quick: Ledger, full: Ledger) -> str:
-    """Markdown: the count, verdicts that changed against the quick size, all others, what was not run or has aged."""
+    """Markdown: the count, what does not hold and why, what holds, what was not run or has aged."""
+    if not full.judged:
+        return "\n\n".join([NONE, *_missing(full), *_amendments()])
     before = {_key(entry): entry for entry in quick.judged}
-    changed = [entry for entry in full.judged if _key(entry) in before and before[_key(entry)].verdict != entry.verdict]
-    same = [entry for entry in full.judged if entry not in changed]
-    parts = [count(full)] if full.judged else ["No study has been run at full size under the seed of the confirmation."]
-    parts += _part("Verdicts that the full size changed", changed, before)
-    parts += _part("Verdicts that stay", same, before)
+    holding = [entry for entry in full.judged if entry.verdict == "holds"]
+    parts = [f"{count(full)} {_changes(full, before)}"]
+    parts += _part("What does not hold, or is not settled", unsettled(full), before)
+    parts += discussions(full, _at_full)
+    parts += _part("What holds", holding, before)
     return "\n\n".join([*parts, *_missing(full), *_aged(full), *_amendments()])
+
+
+def _at_full(finding: Finding) -> str:
+    return finding.at_full or finding.discussion
+
+
+def _changes(full: Ledger, before: dict[tuple[str, str], Judged]) -> str:
+    both = [(before[_key(entry)], entry) for entry in full.judged if _key(entry) in before]
+    changed = sum(quick.verdict != entry.verdict for quick, entry in both)
+    return f"Of {len(both)} that the quick size judged too, {changed} have another verdict there."
 
 
 def _key(entry: Judged) -> tuple[str, str]:
@@ -43,11 +56,11 @@ def _cells(entry: Judged, quick: Judged | None) -> list[str]:
 def _missing(full: Ledger) -> list[str]:
     if not full.missing:
         return []
-    return [f"Not yet run at full size: {', '.join(full.missing)}. `{_command('NAME')}`"]
+    return [f"Not yet run at full size: {', '.join(map(_with_command, full.missing))}."]
 
 
-def _command(name: str) -> str:
-    return f"python -m simulations run {name} --size full --seed {CONFIRMATION}"
+def _with_command(name: str) -> str:
+    return f"{name} (`python -m simulations run {name} --size full --seed {confirmation(name)}`)"
 
 
 def _aged(full: Ledger) -> list[str]:

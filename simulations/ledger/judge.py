@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from simulations.engine.syntax import Symbol
 from simulations.findings import all_findings
 from simulations.findings.finding import Finding, Judged
 from simulations.findings.measures import Measured
-from simulations.findings.registry import CONFIRMATION, REGISTRY
+from simulations.findings.registry import REGISTRY, confirmation
 
 HEADINGS = ("claim", "source", "predicted", "measured", "95 % interval", "over", "verdict")
 # What the page says rests on these, on what they reach, and on the rows.
@@ -41,26 +42,30 @@ class Ledger:
 
 def judge_all(store: Store, *, size: Size = "quick", seed: int = 0, keep_stale: bool = False) -> Ledger:
     """Every finding on one size of its study under one seed. Raises StaleError for rows of other code."""
-    judged: list[Judged] = []
-    missing = []
-    with reading([seed], keep_stale=keep_stale) as rules:
-        for name, findings in groupby(all_findings(), lambda finding: finding.study):
-            study = find_study(name)
-            if not all(store.path(cell).exists() for cell in study.cells(size, seed)):
-                missing.append(name)
-                continue
-            rows = store.load(study, size)
-            judged += [each for finding in findings for each in finding.judge(rows)]
-    return Ledger(judged, missing, dict(rules.stale))
+    return _judge(store, size, lambda study: seed, keep_stale)
 
 
 def judge_confirmed(store: Store) -> Ledger:
-    """Every finding on the full size of its study under the seed of the confirmation; rows of other code count.
+    """Every finding on the full size of its study under the seed of its confirmation; rows of other code count.
 
     `stale` goes by source alone: a full size takes hours, and is not run again for another version of a package.
     """
-    ledger = judge_all(store, size="full", seed=CONFIRMATION, keep_stale=True)
+    ledger = _judge(store, "full", confirmation, keep_stale=True)
     return replace(ledger, stale=dict.fromkeys(of_other_code(store), "other source"))
+
+
+def _judge(store: Store, size: Size, seed_of: Callable[[str], int], keep_stale: bool) -> Ledger:
+    found = Ledger([], [], {})
+    for name, findings in groupby(all_findings(), lambda finding: finding.study):
+        study, seed = find_study(name), seed_of(name)
+        if not all(store.path(cell).exists() for cell in study.cells(size, seed)):
+            found.missing.append(name)
+            continue
+        with reading([seed], keep_stale=keep_stale) as rules:
+            rows = store.load(study, size)
+        found.stale.update(rules.stale)
+        found.judged.extend(each for finding in findings for each in finding.judge(rows))
+    return found
 
 
 def stored_cells(store: Store) -> Iterator[tuple[Cell, dict[str, Any]]]:
@@ -86,16 +91,25 @@ def findings_table(ledger: Ledger) -> str:
     return "\n".join([count(ledger), "", *_unsettled(ledger), *_sections(ledger)]).strip()
 
 
+def unsettled(ledger: Ledger) -> list[Judged]:
+    """What fails, is unclear, or is mixed."""
+    return [entry for entry in ledger.judged if entry.verdict != "holds"]
+
+
+def discussions(ledger: Ledger, reason: Callable[[Finding], str]) -> list[str]:
+    """Why claims do not hold, where a reason is known: one paragraph each."""
+    return [
+        f"*{entry.finding.study}, {entry.statement}*: {reason(entry.finding)}"
+        for entry in unsettled(ledger)
+        if reason(entry.finding)
+    ]
+
+
 def _unsettled(ledger: Ledger) -> list[str]:
     """Failures and what is unclear, with the reason where one is known; what was not measured, and what is stale."""
     lines = ["### What does not hold, or is not settled", ""]
-    lines += judged_lines([entry for entry in ledger.judged if entry.verdict != "holds"], with_study=True)
-    notes = dict.fromkeys(
-        f"*{entry.finding.study}, {entry.statement}*: {entry.finding.discussion}"
-        for entry in ledger.judged
-        if entry.verdict != "holds" and entry.finding.discussion
-    )
-    lines += [line for note in notes for line in ("", note)]
+    lines += judged_lines(unsettled(ledger), with_study=True)
+    lines += [line for note in discussions(ledger, attrgetter("discussion")) for line in ("", note)]
     if ledger.missing:
         lines += ["", f"Not measured, for want of results of the whole quick size: {', '.join(ledger.missing)}."]
     lines += [line for name, what in ledger.stale.items() for line in ("", f"Stale: {name}: {what}.")]

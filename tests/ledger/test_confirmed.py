@@ -1,4 +1,4 @@
-"""The full size beside the quick one: verdicts that change come first, rows of other code and gaps are named."""
+"""The full size beside the quick one: what does not hold comes first, rows of other code and gaps are named."""
 
 from datetime import date
 
@@ -20,7 +20,8 @@ PLAN = find_study("plan")
 
 def entry(statement, value, verdict):
     found = Measured(value, value - 0.1, value + 0.1, "8 runs")
-    return Judged(Finding("ladder", statement, "ours", "≥", 1.0, lambda _: found), statement, found, verdict)
+    finding = Finding("ladder", statement, "ours", "≥", 1.0, lambda _: found, discussion="Seen before.")
+    return Judged(finding, statement, found, verdict)
 
 
 @pytest.fixture
@@ -30,15 +31,17 @@ def page():
     return confirmed_table(quick, full)
 
 
-def test_a_verdict_that_the_full_size_changed_stands_first(page):
-    first, second = page.split("### Verdicts that stay")
+def test_what_does_not_hold_at_full_size_stands_first_and_is_discussed(page):
+    first, second = page.split("### What holds")
     assert first.startswith("1 of 2 claims hold, 1 fail")
+    assert "Of 2 that the quick size judged too, 1 have another verdict there." in first
     assert "| ladder | b | ≥ 1 | 1.05 | 0.8 | 0.7 to 0.9 | 8 runs | unclear | FAILS |" in first
+    assert "*ladder, b*: Seen before." in first
     assert "| ladder | a | ≥ 1 | 1.5 | 1.4 | 1.3 to 1.5 | 8 runs | holds | holds |" in second
 
 
 def test_what_was_not_run_and_what_has_aged_is_named(page):
-    assert "Not yet run at full size: plan. `python -m simulations run NAME --size full --seed" in page
+    assert "Not yet run at full size: plan (`python -m simulations run plan --size full --seed 20261129`)." in page
     assert "Code or packages have changed since these were run: ladder." in page
     changed = page.partition("### Thresholds changed after they were registered\n\n")[2].splitlines()
     amended = [place for place, entry in registry.registry().items() for _ in entry.amended]
@@ -85,3 +88,19 @@ def test_rows_under_another_seed_confirm_nothing(tmp_path):
     stored(store, registry.CONFIRMATION + 1, 1.0)
     assert "plan" in judge_confirmed(store).missing
     assert judge_confirmed(store).judged == []
+
+
+def test_a_study_whose_first_seed_was_looked_at_is_confirmed_under_a_later_one(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.LATER, "plan", registry.CONFIRMATION + 1)
+    store, seen = Store(tmp_path), []
+    stored(store, registry.CONFIRMATION, 1.0)
+    assert "plan" in judge_confirmed(store).missing
+    stored(store, registry.CONFIRMATION + 1, 2.0)
+
+    def judged(self, rows):
+        seen.extend(rows["seed"].unique())
+        return []
+
+    monkeypatch.setattr(Finding, "judge", judged)
+    assert "plan" not in judge_confirmed(store).missing
+    assert set(seen) == {registry.CONFIRMATION + 1}

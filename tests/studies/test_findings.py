@@ -27,7 +27,8 @@ from simulations.findings.measures import (
     stratified,
 )
 from simulations.ledger import check
-from simulations.ledger.judge import Ledger, findings_table, judge_all, made_from, stored_cells
+from simulations.ledger.agreement import differing
+from simulations.ledger.judge import Ledger, findings_table, judge_all, judge_confirmed, made_from, stored_cells
 from simulations.ledger.page import FORMULA_MARKS, FULL_MARKS, STUDY_MARKS, MarksError, between, write_page
 
 PAGE = Path(__file__).parents[2] / "CLAIMS.md"
@@ -248,10 +249,16 @@ def test_the_page_says_what_its_rows_and_its_code_give():
 
 
 def test_what_fails_is_discussed(unpacked):
-    entries = judge_all(unpacked, keep_stale=True).judged
-    undiscussed = [entry.statement for entry in entries if entry.verdict in ("FAILS", "mixed")]
-    discussed = [entry.statement for entry in entries if entry.finding.discussion]
-    assert set(undiscussed) <= set(discussed)
+    failed = [entry for entry in judge_all(unpacked, keep_stale=True).judged if entry.verdict in ("FAILS", "mixed")]
+    assert [entry.statement for entry in failed if not entry.finding.discussion] == []
+
+
+def test_what_fails_at_full_size_is_discussed(tmp_path):
+    store = Store(tmp_path)
+    unpack(FULL, store)
+    failed = [entry for entry in judge_confirmed(store).judged if entry.verdict in ("FAILS", "mixed")]
+    assert failed
+    assert [e.statement for e in failed if not (e.finding.at_full or e.finding.discussion)] == []
 
 
 @pytest.mark.parametrize(
@@ -305,22 +312,22 @@ def test_a_larger_sample_of_shipped_rows_is_computed_again():
 
 def test_other_rows_are_told_from_last_digits():
     rows = [{"name": "a", "x": 1.0, "y": np.nan, "n": 3}, {"name": "b", "x": 1e-9, "y": 2.0, "n": 4}]
-    assert check._differing(rows, [{**rows[0], "x": 1.0 + 1e-9}, rows[1]]) == []
-    assert check._differing(rows, [{**rows[0], "x": 1.01}, rows[1]]) == ["x"]
-    assert check._differing(rows, [{**rows[0], "y": 1.0}, rows[1]]) == ["y"]
-    assert check._differing(rows, [{**rows[0], "n": 4}, rows[1]]) == ["n"]
-    assert check._differing(rows, rows[:1]) == ["number of rows"]
+    assert differing(rows, [{**rows[0], "x": 1.0 + 1e-9}, rows[1]]) == []
+    assert differing(rows, [{**rows[0], "x": 1.01}, rows[1]]) == ["x"]
+    assert differing(rows, [{**rows[0], "y": 1.0}, rows[1]]) == ["y"]
+    assert differing(rows, [{**rows[0], "n": 4}, rows[1]]) == ["n"]
+    assert differing(rows, rows[:1]) == ["number of rows"]
 
 
 @pytest.mark.parametrize("column", ["sign_se", "truth_radius"])
 def test_what_measures_rounding_may_move_by_some_per_cent(column):
-    assert check._differing([{column: 1.0}], [{column: 1.09}]) == []
-    assert check._differing([{column: 1.0}], [{column: 1.11}]) == [column]
+    assert differing([{column: 1.0}], [{column: 1.09}]) == []
+    assert differing([{column: 1.0}], [{column: 1.11}]) == [column]
 
 
 def test_what_vanishes_but_for_rounding_may_be_any_rounding():
-    assert check._differing([{"gap": 0.0}], [{"gap": -6e-19}]) == []
-    assert check._differing([{"gap": 0.0}], [{"gap": 1e-14}]) == ["gap"]
+    assert differing([{"gap": 0.0}], [{"gap": -6e-19}]) == []
+    assert differing([{"gap": 0.0}], [{"gap": 1e-14}]) == ["gap"]
 
 
 def test_a_page_without_marks_is_left_alone(tmp_path):

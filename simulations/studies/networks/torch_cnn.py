@@ -29,8 +29,8 @@ def run(params: Params, rng: Generator) -> Rows:
     return trajectory_rows(trajectory, setting.query, removed)
 
 
-def _trajectories(size: str, removals: int, seeds: int) -> list[Params]:
-    return grid(side=["trajectory"], size=[size], removals=[removals], learning_rate=RATES, replicate=range(seeds))
+def _trajectories(size: str, removals: int, rates: tuple[float, ...], seeds: int) -> list[Params]:
+    return grid(side=["trajectory"], size=[size], removals=[removals], learning_rate=rates, replicate=range(seeds))
 
 
 def _attributions(images: int, length: int, subsets: int, removals: int, seeds: int) -> list[Params]:
@@ -54,10 +54,10 @@ STUDY = Study(
     name="torch_cnn",
     summary="What the theory says of a convolutional network that torch trained, along the run and at its end.",
     run=run,
-    quick=[*_trajectories("small", 40, 2), *_attributions(120, 60, 24, 16, 2)],
+    quick=[*_trajectories("small", 40, RATES[1:2], 3), *_attributions(120, 60, 24, 16, 2)],
     full=[
-        *_trajectories("small", 40, 6),
-        *_trajectories("large", 60, 5),
+        *_trajectories("small", 40, RATES, 6),
+        *_trajectories("large", 60, RATES, 5),
         *_attributions(120, 60, 24, 16, 5),
         *_attributions(1000, 200, 100, 40, 3),
     ],
