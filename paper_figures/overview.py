@@ -26,15 +26,15 @@ TITLES = {
 }
 LAWS = {
     "rank_grid": ["n", "p", "k", "ridge", "signal", "projected_ridge", "ensemble", "loss", "covariance"],
-    "rank_law": ["p_over_n", "k", "ensemble", "projected_ridge"],
-    "spectrum": ["covariance", "k"],
-    "leverage": ["loss", "spread"],
+    "rank_law": ["n", "p_over_n", "k", "ensemble", "projected_ridge"],
+    "spectrum": ["n", "covariance", "k"],
+    "leverage": ["n", "loss", "spread"],
 }
 READ = ("ladder", *LAWS, "projection_law", "ridge_rule", "optimizer_mismatch", "retrain_top")
 Stored = dict[str, pd.DataFrame]
 
 LAWS_IN_WORDS = {
-    "rank_grid": "48 settings",
+    "rank_grid": "random settings",
     "rank_law": "k, J and ridge",
     "spectrum": "five covariances",
     "leverage": "unequal leverages",

@@ -20,7 +20,8 @@ def draw(results: Path) -> Drawing:
     frame = Store(results).load(find_study("order_confidence"))
     frame = frame[frame["method"] == "draws"]
     groups = frame.groupby("setting", sort=False)
-    numbers = groups[MEANS].mean().join(groups[["kept", "fresh"]].sum()).loc[list(SETTINGS)].reset_index()
+    numbers = groups[MEANS].mean().join(groups[["kept", "fresh"]].sum())
+    numbers = numbers.loc[[name for name in SETTINGS if name in numbers.index]].reset_index()
     figure = Figure(figsize=(COLUMN, 3.5), layout="constrained")
     axis = figure.subplots()
     places = np.arange(len(numbers))[::-1]

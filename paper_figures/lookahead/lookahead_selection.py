@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import NullFormatter
 
 from paper_figures.drawing.curves import replicates, shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
@@ -58,7 +59,8 @@ LONGER = "test loss, K = 0 over longer random"  # against random selection with 
 # loss, accuracy, one policy over another, longer random selection; where a page holds many settings, without accuracy
 WHOLE: dict[str, Any] = {"mosaic": "abc;abd", "width_ratios": [1.1, 1.0, 1.25], "height_ratios": [1.5, 1]}
 BESIDE: dict[str, Any] = {"mosaic": "acd", "width_ratios": [1.0, 1.0, 1.1]}
-PAGE_HOLDS = 2  # whole settings
+PAGE_HOLDS = 2  # whole settings; where there are more, these policies are in the table alone
+LEFT_OUT = ("random, validation set added", "K = 0, two-step", "K = 1", "to the end")
 HEADINGS = (
     "test loss, over random",
     "accuracy, over random",
@@ -86,14 +88,16 @@ def draw(results: Path) -> Drawing:
     figure = Figure(figsize=(PAGE, (2.1 if many else 3.5) * len(settings) + 0.4), layout="constrained")
     parts = figure.subfigures(len(settings), 1, squeeze=False)[:, 0]
     rates = sorted(set(numbers["learning_rate"]))
+    shown = numbers[~numbers["policy"].isin(LEFT_OUT)] if many else numbers
     for part, name in zip(parts, settings, strict=True):
         part.suptitle(TITLES[name])
-        _setting(part, numbers[numbers["setting"] == name], rates, BESIDE if many else WHOLE)
+        _setting(part, shown[shown["setting"] == name], rates, BESIDE if many else WHOLE)
     for above in parts[:-1] if many else ():
         for axis in above.axes:
             axis.set_xlabel("")  # below the last one
     shared_legend(figure, figure.axes[0], len(rates), title="learning rate")
-    return Drawing(figure, numbers, _caption(frame, numbers))
+    left_out = f" Over random, in the table alone: {', '.join(LEFT_OUT)}." if many else ""
+    return Drawing(figure, numbers, _caption(frame, numbers) + left_out)
 
 
 def _setting(part: SubFigure, numbers: pd.DataFrame, rates: list[float], layout: dict[str, Any]) -> None:
@@ -170,6 +174,7 @@ def _against_longer(axis: Axes, numbers: pd.DataFrame, rates: list[float]) -> No
     for cost in numbers["multiple"].unique():
         axis.axvline(cost, color=GUIDE, linewidth=0.6, linestyle=":", zorder=0)
     axis.set(xscale="log", xlabel="times as many steps", ylabel="gain in test loss")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(axis="y")
 
 

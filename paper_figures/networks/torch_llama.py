@@ -41,9 +41,10 @@ def of_lora(frame: pd.DataFrame) -> str:
     means = scores.groupby("estimator", sort=False)[["spearman", "relative_error"]].mean()
     found = "; ".join(f"{row.Index} {row.spearman:.2f}, {row.relative_error:.2f}" for row in means.itertuples())
     runs = frame[frame["part"] == "run"]
+    seeds = runs["replicate"].nunique()
     return (
         "pretrained SmolLM2-135M-Instruct, weights dequantised from 4 bits, LoRA of rank 4 on queries and values, "
-        f"instructions with the prompt masked, float32, {sizes(frame)}, {runs['replicate'].nunique()} seed(s). "
+        f"instructions with the prompt masked, float32, {sizes(frame)}, {seeds} seed{'s' if seeds > 1 else ''}. "
         f"Spearman and relative error at {RATE:g}: {found}. Null effect, the run repeated by the code that retrains: "
         f"{runs['null_effect'].max():.1%} of the median effect."
     )

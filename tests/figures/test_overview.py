@@ -7,6 +7,10 @@ import pytest
 
 from paper_figures import overview
 from paper_figures.drawing.style import style
+from simulations.engine.reading import reading
+from simulations.engine.store import Store
+from simulations.engine.study import find_study
+from simulations.findings.registry import CONFIRMATION
 
 
 def table(**columns):
@@ -53,3 +57,15 @@ def test_six_panels_with_their_numbers(monkeypatch, tmp_path):
     rows = TABLES["optimizer_mismatch"]
     rows = rows[(rows["optimizer"] == "adamw") & (rows["formula"] == "sgd") & (rows["learning_rate"] == 0.01)]
     assert shown["sgd", 0.01] == pytest.approx(rows["spearman"].mean())
+
+
+@pytest.mark.parametrize(("size", "seed"), [("quick", 0), ("full", CONFIRMATION)])
+@pytest.mark.parametrize("name", overview.LAWS)
+def test_a_point_of_the_laws_has_one_law(name, size, seed, both_sizes):
+    """Two sample sizes in one group would have two laws and two numbers of data sets: a residual of neither."""
+    with reading([seed], whole=size):
+        rows = Store(both_sizes).load(find_study(name))
+    laws = rows[rows["part"] == "law"]
+    laws = laws[laws["score"] == "trak"] if "score" in laws else laws
+    spread = laws.groupby(overview.LAWS[name])["kendall"].agg(lambda values: values.max() - values.min())
+    assert spread.max() < 1e-9
