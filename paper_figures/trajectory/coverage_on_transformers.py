@@ -31,7 +31,10 @@ def draw(results: Path) -> Drawing:
         _measure(covered, numbers, rows, measure, place, label)
     _measure(error, numbers, rows, "relative_error", len(BOUNDS), "")
     covered.set(xlabel="share of rows covered by the 90 % bound", xlim=(min(0.5, runs[list(BOUNDS)].min().min()), 1.02))
-    error.set(xlabel="relative error of frozen push", xlim=(0, 1.2 * numbers["mean"][_is_error(numbers)].max()))
+    errors = numbers[_is_error(numbers)]
+    error.set(
+        xlabel="relative error of frozen push", xlim=(0, 1.05 * errors["mean"].add(errors["se"], fill_value=0).max())
+    )
     covered.set_yticks(range(len(rows)), rows)
     covered.set_ylim(len(rows) - 0.5, -0.5)
     shared_legend(figure, covered)

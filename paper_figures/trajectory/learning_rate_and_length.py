@@ -39,7 +39,7 @@ def draw(results: Path) -> Drawing:
         "Where trajectory influence stops holding. AdamW on digits (tanh network, "
         f"p = {first['p']}, n = {first['n']}, |B| = {first['batch']}), against retraining without each of "
         f"{first['removed']} random samples, denominator kept; query: mean held-out loss. Top: Spearman. Bottom: "
-        "‖estimate − truth‖/‖truth‖ (log axis). First order keeps an error of about .3 as the rate falls, since "
+        "‖estimate − truth‖/‖truth‖ (log axis). First order keeps its error as the rate falls, since "
         "AdamW's step is scale-free in the gradient; exact pushes remove it, and can blow up on a young second moment. "
         f"Mean ± s.e. over {replicates(numbers)} runs."
     )
