@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.corruptions import KINDS, PACKAGES, corrupt, files_of, written
+from support.corruptions import KINDS, PACKAGES, corrupt, files_of, half_written, written
 from typer.testing import CliRunner
 
 import trak_theory
@@ -63,6 +63,7 @@ def stores(tmp_path_factory):
     which=st.integers(0, 99),
     seed=st.integers(0, 2**32 - 1),
 )
+@example(name="traker/ensemble", kind=half_written, which=82, seed=2)  # a projection is singular without a ridge
 def test_a_corrupted_store_gets_a_verdict_or_one_line(stores, tmp_path_factory, name, kind, which, seed):
     path, rng = stores[name], np.random.default_rng(seed)
     files = files_of(path)

@@ -183,7 +183,9 @@ def _best_ridge(kernels: tuple[ProjectedKernel, ...], residual: Array, scores: A
     def misfit(log_factor: float) -> float:
         return distance(scores, scores_of(_with_ridge(kernels, base * np.exp(log_factor)), residual))[0]
 
-    if distance(scores, scores_of(_with_ridge(kernels, 0.0), residual))[0] < min(map(misfit, np.log(FACTORS))):
+    bare = _with_ridge(kernels, 0.0)
+    singular = any(kernel.singular for kernel in bare)
+    if not singular and distance(scores, scores_of(bare, residual))[0] < min(map(misfit, np.log(FACTORS))):
         return 0.0
     start = int(np.argmin([misfit(x) for x in np.log(FACTORS)]))
     edges = np.log(FACTORS)[[max(start - 1, 0), min(start + 1, FACTORS.size - 1)]]
