@@ -124,10 +124,10 @@ def _named(columns: tuple[str, ...]) -> str:
 
 def _count_of_claims(found: Comparison) -> str:
     sizes = [abs(move.z) for move in found.moves]
-    draws = "the same draws" if found.cells else "independent draws, of which 5 % lie beyond"
     return (
         f"{len(sizes)} claims measured in both: |z| is {max(sizes, default=0):.2g} at most, beyond {NORMAL} for "
-        f"{sum(size > NORMAL for size in sizes)} ({draws}); {sum(map(_other_verdict, found.moves))} verdicts differ."
+        f"{sum(size > NORMAL for size in sizes)} (the same draws in {len(found.cells)} studies; of independent ones "
+        f"5 % at most lie beyond); {sum(map(_other_verdict, found.moves))} verdicts differ."
     )
 
 

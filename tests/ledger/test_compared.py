@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -10,7 +11,7 @@ from simulations.engine.evidence import QUICK, pack, unpack
 from simulations.engine.store import Store, encode, read_cell
 from simulations.engine.study import Cell, find_study
 from simulations.findings.finding import Finding, Judged
-from simulations.findings.measures import Measured
+from simulations.findings.measures import Measured, sample
 from simulations.ledger.compared import Move, compared, compared_table
 
 STUDIES = [find_study("plan"), find_study("retrain_top")]
@@ -54,7 +55,8 @@ def test_the_same_rows_are_found_the_same(shipped, tmp_path):
     found = compared(copied(shipped, Store(tmp_path / "here")), shipped)
     table = compared_table(found)
     assert table.startswith(f"{len(cells())} of {len(cells())} cells are the shipped ones but for rounding.")
-    assert "|z| is 0 at most, beyond 1.96 for 0 (the same draws); 0 verdicts differ." in table
+    assert "|z| is 0 at most, beyond 1.96 for 0 (the same draws in 2 studies; " in table
+    assert "; 0 verdicts differ." in table
     assert "ladder" in found.missing
     assert "Not compared, for want of the whole quick size: " in table
     assert "| study |" not in table
@@ -80,7 +82,7 @@ def test_under_another_seed_claims_alone_are_compared(shipped, tmp_path):
     assert len(found.moves) == 3
     table = compared_table(found)
     assert table.startswith("No shipped cell has the seed 7: these are other draws")
-    assert "(independent draws, of which 5 % lie beyond)" in table
+    assert "(the same draws in 0 studies; of independent ones 5 % at most lie beyond)" in table
 
 
 def test_a_study_that_lacks_a_cell_is_not_compared(shipped, tmp_path):
@@ -104,6 +106,18 @@ def test_z_is_the_difference_in_its_standard_error(here, shipped, z):
     claim = Finding("ladder", "a number", "ours", "≥", 1.0, lambda _: None)
     first, second = (Judged(claim, "a number", Measured(*found, "8 runs"), "holds") for found in (shipped, here))
     assert Move(first, second).z == pytest.approx(z)
+
+
+@pytest.mark.parametrize("count", [3, 8, 40])
+def test_of_independent_draws_one_in_twenty_lies_beyond_at_most(count):
+    """Fewer where intervals are Student's of a few values: a sum of two such is wider than need be."""
+    rng, claim = np.random.default_rng(5), Finding("ladder", "a number", "ours", "≥", 1.0, lambda _: None)
+    beyond = 0
+    for _ in range(2000):
+        pair = [Judged(claim, "", sample(rng.standard_normal(count), "runs"), "unclear") for _ in range(2)]
+        beyond += abs(Move(*pair).z) > 1.96
+    assert 0 < beyond <= 2000 * 0.05 + 3 * np.sqrt(2000 * 0.05 * 0.95)
+    assert count < 40 or beyond > 2000 * 0.03
 
 
 @pytest.fixture
