@@ -80,5 +80,5 @@ STUDY = Study(
     run=run,
     quick=grid(regime=list(REGIMES), replicate=range(3)),
     full=grid(regime=list(REGIMES), replicate=range(20)),
-    seconds=2,
+    seconds=0.3,
 )

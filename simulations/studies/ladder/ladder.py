@@ -67,5 +67,5 @@ STUDY = Study(
         *grid(data=DATA[1:], k_over_p=[0.5], replicate=range(3)),
     ],
     full=grid(data=DATA, k_over_p=[0.25, 0.5, 0.75], replicate=range(20)),
-    seconds=lambda params: 15 if params["data"] == "randhie" else 0.6,
+    seconds=lambda params: 35 if params["data"] == "randhie" else 1,
 )

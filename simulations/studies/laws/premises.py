@@ -184,7 +184,7 @@ STUDY = Study(
     run=run,
     quick=[*CALIBRATION[4:6], CALIBRATION[7], *EVALUATION[:1], *EVALUATION[-25:-23]],
     full=CALIBRATION + EVALUATION,
-    seconds=3,
+    seconds=0.5,
 )
 
 

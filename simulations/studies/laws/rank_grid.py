@@ -114,7 +114,7 @@ STUDY = Study(
     run=run,
     quick=GRID[: 4 * (REPLICATES + 1)],
     full=GRID + _calibration(),
-    seconds=0.5,
+    seconds=1.4,
 )
 
 

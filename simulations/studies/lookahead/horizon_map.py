@@ -67,5 +67,5 @@ STUDY = Study(
             replicate=range(5),
         ),
     ],
-    seconds=lambda params: 2 if params["steps"] == 60 else 18,
+    seconds=lambda params: 10 if params["steps"] == 60 else 60,
 )

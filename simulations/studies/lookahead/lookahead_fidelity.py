@@ -75,5 +75,5 @@ STUDY = Study(
     run=run,
     quick=grid(setting=["digits_wrong_labels"], learning_rate=RATES[1:], replicate=range(4)),
     full=grid(setting=["digits_wrong_labels", "digits_domains"], learning_rate=RATES, replicate=range(10)),
-    seconds=0.7,
+    seconds=1.5,
 )

@@ -95,5 +95,5 @@ STUDY = Study(
         *grid(setting=["mnist_wrong_labels"], learning_rate=RATES[1:], replicate=range(5)),
         *grid(setting=["text_domains"], learning_rate=[1e-3, 3e-3], replicate=range(5)),
     ],
-    seconds=lambda params: {"text_domains": 180, "mnist_wrong_labels": 17}.get(str(params["setting"]), 5),
+    seconds=lambda params: {"text_domains": 300, "mnist_wrong_labels": 40}.get(str(params["setting"]), 15),
 )

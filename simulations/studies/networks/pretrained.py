@@ -105,6 +105,6 @@ STUDY = Study(
         *grid(model=["small Llama"], learning_rate=[1e-3], removed=[32], replicate=range(10)),
         *grid(model=["SmolLM2, last block"], learning_rate=[1e-5], removed=[20], replicate=range(2)),
     ],
-    seconds=lambda params: 12 if params["model"] == "small Llama" else 1500,
+    seconds=lambda params: 18 if params["model"] == "small Llama" else 1500,
     extra="torch",
 )

@@ -46,8 +46,8 @@ def _attributions(images: int, length: int, subsets: int, removals: int, seeds: 
 
 def _seconds(params: Params) -> float:
     if params["side"] == "attribution":
-        return 12 if params["images"] == 120 else 200
-    return 9 if params["size"] == "small" else 60
+        return 25 if params["images"] == 120 else 300
+    return 18 if params["size"] == "small" else 100
 
 
 STUDY = Study(

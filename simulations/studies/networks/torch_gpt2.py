@@ -81,6 +81,6 @@ STUDY = Study(
     run=run,
     quick=QUICK[:-1],  # of both runs from scratch the first
     full=FULL,
-    seconds=15,
+    seconds=30,
     extra="torch",
 )

@@ -78,5 +78,5 @@ STUDY = Study(
         *grid(n=[200], hidden=[16], queries=[30], k=[64, 128, 300], regularization=[0.001, 0.01], draws=[6]),
         *grid(n=[1000], hidden=[128], queries=[100], k=[64, 256, 512, 2048], regularization=[0.001, 0.01], draws=[6]),
     ],
-    seconds=lambda params: 0.5 if params["n"] == 200 else 15,
+    seconds=lambda params: 1 if params["n"] == 200 else 20,
 )

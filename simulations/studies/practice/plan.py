@@ -59,5 +59,5 @@ STUDY = Study(
     run=run,
     quick=grid(n=[150], budget=[160], draws=[12]),
     full=[*grid(n=[150], budget=[160], draws=[12]), *grid(n=[300], budget=[160, 480], draws=[8])],
-    seconds=lambda params: 0.6 if params["n"] == 150 else 2.5,
+    seconds=lambda params: 2 if params["n"] == 150 else 4,
 )

@@ -67,5 +67,5 @@ STUDY = Study(
     run=run,
     quick=CELLS,
     full=CELLS,
-    seconds=2.0,
+    seconds=0.8,
 )

@@ -118,5 +118,5 @@ STUDY = Study(
         *grid(recipe=list(RECIPES), **LARGE, k=[512], block=[True], replicate=[0]),
         *grid(recipe=["full batch, momentum"], **LARGE, k=[2048], block=[False], replicate=[0]),
     ],
-    seconds=lambda params: 2 if params["n"] == 250 else 200,
+    seconds=lambda params: 6 if params["n"] == 250 else 300,
 )

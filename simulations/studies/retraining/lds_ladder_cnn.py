@@ -123,6 +123,6 @@ STUDY = Study(
         subsets=[30],
         replicate=range(5),
     ),
-    seconds=lambda params: 12 if params["samples"] == 120 else 80,
+    seconds=lambda params: 18 if params["samples"] == 120 else 120,
     extra="torch",
 )

@@ -231,6 +231,6 @@ STUDY = Study(
         *grid(**CNN, recipe=list(RECIPES), samples=[400], steps=[80], **ASKED, rank=[4000], replicate=range(5)),
         *grid(model=["GPT-2", "Llama"], recipe=["AdamW 1e-3"], **ASKED, replicate=range(5)),
     ],
-    seconds=lambda params: 12 if params["sets"] == 10 else 90,
+    seconds=lambda params: 40 if params["sets"] == 10 else 160,
     extra="torch",
 )

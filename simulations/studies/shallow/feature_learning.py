@@ -97,5 +97,5 @@ STUDY = Study(
     run=run,
     quick=cells(3),
     full=cells(10, wider=True),
-    seconds=0.5,
+    seconds=1.7,
 )

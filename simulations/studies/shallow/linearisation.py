@@ -231,5 +231,5 @@ STUDY = Study(
     run=run,
     quick=cells(1),
     full=cells(6) + grid(data=["teacher"], n=[500], width=[32], ridge=[5.0], noise=[0.3], replicate=range(2)),
-    seconds=lambda params: 20 if params["n"] == 500 else 4,
+    seconds=lambda params: 40 if params["n"] == 500 else 8,
 )

@@ -113,5 +113,5 @@ STUDY = Study(
     run=run,
     quick=cells(3, [(300, 16)], exact=1),
     full=cells(6, [(300, 16), (600, 16), (600, 32)], exact=6),
-    seconds=lambda params: 40 if params["n"] == 600 else 5,
+    seconds=lambda params: 65 if params["n"] == 600 else 8,
 )

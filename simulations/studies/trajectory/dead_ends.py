@@ -80,5 +80,5 @@ STUDY = Study(
         *grid(learning_rate=[0.03], steps=[60], replicate=range(20)),
         *grid(learning_rate=[0.01], steps=[300], replicate=range(20)),
     ],
-    seconds=lambda params: 1 if params["steps"] == 60 else 5,
+    seconds=lambda params: 2 if params["steps"] == 60 else 9,
 )

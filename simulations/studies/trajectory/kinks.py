@@ -67,5 +67,5 @@ STUDY = Study(
         family=["digits_relu", "digits_deep_relu", "digits_leaky_relu", "breast_cancer_relu", "wine_relu"],
         replicate=range(5),
     ),
-    seconds=8,
+    seconds=1.7,
 )

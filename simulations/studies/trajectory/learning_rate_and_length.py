@@ -43,5 +43,5 @@ STUDY = Study(
         learning_rate=RATES,
         replicate=range(8),
     ),
-    seconds=lambda params: float(params["steps"]) * (0.06 if params["family"] == "mnist" else 0.01),
+    seconds=lambda params: float(params["steps"]) * (0.1 if params["family"] == "mnist" else 0.015),
 )

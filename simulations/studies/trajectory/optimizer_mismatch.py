@@ -53,5 +53,5 @@ STUDY = Study(
     run=run,
     quick=grid(optimizer=OPTIMIZERS, rate=[1e-3, 1e-2], replicate=range(2)),
     full=grid(optimizer=OPTIMIZERS, rate=[1e-3, 3e-3, 1e-2, 3e-2], replicate=range(10)),
-    seconds=0.9,
+    seconds=1.6,
 )

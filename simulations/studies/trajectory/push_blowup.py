@@ -79,5 +79,5 @@ STUDY = Study(
     run=run,
     quick=grid(cancelling=[1, 2, 3], cancellation=CANCELLATIONS, replicate=range(5)),
     full=grid(cancelling=[1, 2, 3, 5], cancellation=CANCELLATIONS, replicate=range(50)),
-    seconds=0.1,
+    seconds=0.2,
 )

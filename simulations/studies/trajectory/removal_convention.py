@@ -41,5 +41,5 @@ STUDY = Study(
     run=run,
     quick=grid(batch=[8, 16, 64], replicate=range(5)),
     full=grid(batch=[4, 8, 16, 32, 64], replicate=range(10)),
-    seconds=0.5,
+    seconds=0.8,
 )

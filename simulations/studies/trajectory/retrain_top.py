@@ -46,5 +46,5 @@ STUDY = Study(
     run=run,
     quick=grid(learning_rate=[1e-2, 3e-2], estimator=["frozen-push"], replicate=range(8)),
     full=grid(learning_rate=[1e-2, 3e-2], estimator=["first-order", "two-step", "frozen-push"], replicate=range(20)),
-    seconds=0.5,
+    seconds=1,
 )

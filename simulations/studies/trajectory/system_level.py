@@ -107,5 +107,5 @@ STUDY = Study(
         eps=[1e-8, 1e-4],
         replicate=range(10),
     ),
-    seconds=3,
+    seconds=7,
 )
