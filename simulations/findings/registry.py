@@ -38,16 +38,30 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Amendment:
-    """A threshold that was changed after it had been registered: since when, what it was, and why."""
+    """What of a claim was changed after it had been registered, until when it stood, and why: one thing at a time.
+
+    threshold, wording, measured: what it was, in words; the two others are empty.
+    """
 
     on: date
-    was: str
     why: str
+    threshold: str = ""
+    wording: str = ""
+    measured: str = ""
+
+    def __post_init__(self) -> None:
+        if len(list(filter(None, (self.threshold, self.wording, self.measured)))) != 1:
+            raise ValueError(f"{self}: one of threshold, wording and measured was changed")
+
+    @property
+    def was(self) -> str:
+        """In words."""
+        return self.threshold or (f"worded “{self.wording}”" if self.wording else f"measured {self.measured}")
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A claim's threshold as it stands, when it was first registered, its reason, and what was changed since."""
+    """A claim's threshold as it stands, when the claim was first registered, its reason, and what was changed since."""
 
     on: date
     threshold: Threshold

@@ -72,10 +72,10 @@ def _aged(full: Ledger) -> list[str]:
 
 
 def _amendments() -> list[str]:
-    """Thresholds that are no longer what was registered."""
+    """Claims that are no longer what was registered: their thresholds, their wording, their measurement."""
     lines = [
-        f"- {study}, *{statement}*: {change.was} until {change.on}. {change.why}"
+        f"- {study}, *{statement}*: {change.was} until {change.on}: {change.why}."
         for (study, statement), entry in registry().items()
         for change in entry.amended
     ]
-    return ["### Thresholds changed after they were registered", "\n".join(lines) if lines else "None."]
+    return ["### Changed after it was registered", "\n".join(lines) if lines else "None."]

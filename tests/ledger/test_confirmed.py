@@ -43,17 +43,24 @@ def test_what_does_not_hold_at_full_size_stands_first_and_is_discussed(page):
 def test_what_was_not_run_and_what_has_aged_is_named(page):
     assert "Not yet run at full size: plan (`python -m simulations run plan --size full --seed 20261129`)." in page
     assert "Code or packages have changed since these were run: ladder." in page
-    changed = page.partition("### Thresholds changed after they were registered\n\n")[2].splitlines()
+    changed = page.partition("### Changed after it was registered\n\n")[2].splitlines()
     amended = [place for place, entry in registry.registry().items() for _ in entry.amended]
     assert all(line.startswith(f"- {s}, *{c}*: ") for line, (s, c) in zip(changed, amended, strict=True))
 
 
-def test_a_threshold_that_was_changed_is_shown_with_its_past(monkeypatch, page):
-    change = registry.Amendment(date(2026, 12, 24), "≥ 0.9", "Two networks diverge at this size.")
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ({"threshold": "≥ 0.9"}, "- ladder, *a*: ≥ 0.9 until 2026-12-24: two networks diverge."),
+        ({"wording": "b"}, "- ladder, *a*: worded “b” until 2026-12-24: two networks diverge."),
+        ({"measured": "at all rates"}, "- ladder, *a*: measured at all rates until 2026-12-24: two networks diverge."),
+    ],
+)
+def test_a_claim_that_was_changed_is_shown_with_its_past(monkeypatch, what, line):
+    change = registry.Amendment(date(2026, 12, 24), "two networks diverge", **what)
     held_to = registry.Registered(date(2026, 11, 29), registry.parse_threshold("≥ 0.8"), "reason", (change,))
     monkeypatch.setattr(confirmed, "registry", lambda: {("ladder", "a"): held_to})
-    table = confirmed_table(Ledger([], [], {}), Ledger([], [], {}))
-    assert "- ladder, *a*: ≥ 0.9 until 2026-12-24. Two networks diverge at this size." in table
+    assert line in confirmed_table(Ledger([], [], {}), Ledger([], [], {}))
 
 
 def stored(store, seed, value, cells=None):

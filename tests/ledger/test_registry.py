@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from simulations.findings import all_findings, registry
-from simulations.findings.registry import Registered, Threshold, UnregisteredError, claim, parse_threshold, registered
+from simulations.findings.registry import (
+    Amendment,
+    Registered,
+    Threshold,
+    UnregisteredError,
+    claim,
+    parse_threshold,
+    registered,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +32,8 @@ def test_every_threshold_has_a_reason_that_can_be_read_alone():
         assert entry.on >= date(2026, 11, 29), (study, statement)
         for change in entry.amended:
             assert change.on >= entry.on, (study, statement)
-            assert parse_threshold(change.was) != entry.threshold, (study, statement)
+            assert not change.threshold or parse_threshold(change.threshold) != entry.threshold, (study, statement)
+            assert change.wording != statement, (study, statement)
             assert len(change.why) > 20, (study, statement)
 
 
@@ -58,14 +67,56 @@ def test_a_claim_is_held_to_what_is_registered():
 
 
 def test_the_registry_keeps_what_was_registered_before():
-    """Against the last commit that touched it: a threshold that differs from its past says so under `amended`."""
+    """Against every commit that touched it: no claim is taken out, and what has changed says so under `amended`."""
     before = first_registry()
     if before is None:
         pytest.skip("no history here: an archive, or a shallow clone")
-    for key, entry in before.items():
-        now = registry.registry().get(key)
-        if now is not None:
-            assert entry.threshold in [now.threshold, *[parse_threshold(change.was) for change in now.amended]], key
+    assert not lost(before, registry.registry())
+
+
+@pytest.mark.parametrize(
+    ("now", "found"),
+    [
+        ("'b' = { on = 2026-11-29, registered = '≥ 0.9', reason = '' }", ["s, a"]),
+        ("'a' = { on = 2026-11-29, registered = '≥ 0.8', reason = '' }", ["s, a"]),
+        (
+            "'b' = { on = 2026-11-29, registered = '≥ 0.8', reason = '', "
+            "amended = [{ on = 2026-12-24, wording = 'a', why = '' }] }",
+            ["s, a"],
+        ),
+        (
+            "'b' = { on = 2026-11-29, registered = '≥ 0.8', reason = '', amended = [{ on = 2026-12-24, wording = 'a', "
+            "why = '' }, { on = 2026-12-25, threshold = '≥ 0.9', why = '' }] }",
+            [],
+        ),
+        ("'a' = { on = 2026-11-29, registered = '≥ 0.9', reason = '' }", []),
+    ],
+)
+def test_a_claim_that_was_taken_out_reworded_or_loosened_in_silence_is_lost(now, found):
+    first = registry.read("[s]\n'a' = { on = 2026-11-29, registered = '≥ 0.9', reason = '' }")
+    assert lost(first, registry.read(f"[s]\n{now}")) == found
+
+
+def lost(before, now):
+    """Claims as they were registered first that no claim stands for now, or one with another threshold unsaid."""
+    heirs = {(study, worded): entry for (study, claimed), entry in now.items() for worded in known_as(claimed, entry)}
+    return [", ".join(key) for key, entry in before.items() if entry.threshold not in known_thresholds(heirs.get(key))]
+
+
+def known_as(statement, entry):
+    return [statement, *[change.wording for change in entry.amended if change.wording]]
+
+
+def known_thresholds(entry):
+    if entry is None:
+        return []
+    return [entry.threshold, *[parse_threshold(change.threshold) for change in entry.amended if change.threshold]]
+
+
+@pytest.mark.parametrize("what", [{}, {"threshold": "≥ 1", "wording": "a"}])
+def test_an_amendment_is_of_one_thing(what):
+    with pytest.raises(ValueError, match="one of threshold, wording and measured was changed"):
+        Amendment(date(2026, 12, 24), "two networks diverge", **what)
 
 
 def first_registry():
@@ -79,7 +130,7 @@ def first_registry():
     first: dict[tuple[str, str], Registered] = {}
     for commit in commits:
         text = subprocess.run([*git, "show", f"{commit}:{path}"], capture_output=True, text=True).stdout
-        first = {**registry.read(text), **first}
+        first = {**registry.read(text.replace("was = ", "threshold = ")), **first}  # its key in the first days
     return first
 
 
