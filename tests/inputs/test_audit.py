@@ -176,6 +176,27 @@ def test_all_zero_features_are_named():
         audit(**data, k=5)
 
 
+@pytest.mark.parametrize(("name", "said"), [("residual", "residuals"), ("scores", "scores")])
+@pytest.mark.parametrize("size", [1e-310, 1e-120])
+def test_numbers_whose_squares_are_none_are_named(name, said, size):
+    data = arrays()
+    known = {"curvature": np.full(30, 0.1), "scores": np.ones((30, 4)), "residual": data["residual"]}
+    known[name] = known[name] * size
+    with pytest.raises(ValueError, match=f"^{said} reach .*: their squares leave the range"):
+        audit(data["features"], data["queries"], projected=True, ridge=1.0, **known)
+
+
+def test_scores_of_stored_features_that_give_none_are_not_trusted():
+    """All residuals but one are lost, and so is that one's gradient."""
+    data = arrays()
+    data["features"][0] = 0.0
+    residual = np.where(np.arange(30) == 0, -0.5, 0.0)
+    known = {"scores": np.ones((30, 4)), "projected": True, "ridge": 1.0, "curvature": np.full(30, 0.1)}
+    found = audit(data["features"], data["queries"], residual, **known)
+    assert not found.verdict.trust
+    assert "give scores of 0 for every pair" in found.verdict.sentence
+
+
 def test_a_ridge_in_units_of_an_unknown_p_is_refused(tmp_path):
     file = tmp_path / "features.npz"
     np.savez(file, **arrays(p=20))

@@ -105,6 +105,15 @@ def test_features_whose_powers_are_no_numbers_are_refused(factor, message, tmp_p
         recognise(path)
 
 
+@pytest.mark.parametrize("name", ["queries", "residual", "curvature", "scores"])
+def test_what_is_left_of_a_half_written_file_may_have_no_square(name, tmp_path):
+    content = arrays(curvature=np.full(N, 0.1))
+    content[name] = np.where(np.arange(content[name].size).reshape(content[name].shape) == 0, 1e-310, 0.0)
+    path = saved(tmp_path / "store", "folder", **content)
+    with pytest.raises(StoreError, match=f"{name}.*: no entry exceeds 1e-310, at least 1e-40 is needed: rescale"):
+        recognise(path)
+
+
 @pytest.mark.parametrize("name", ["features", "queries", "scores"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_no_number_is_named_with_its_row(name, bad, tmp_path):

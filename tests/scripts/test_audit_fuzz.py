@@ -64,6 +64,9 @@ def stores(tmp_path_factory):
     seed=st.integers(0, 2**32 - 1),
 )
 @example(name="traker/ensemble", kind=half_written, which=82, seed=2)  # a projection is singular without a ridge
+@example(name="folder", kind=half_written, which=1, seed=19)  # one number above 0 is left, and its square is none
+@example(name="folder", kind=half_written, which=2, seed=22)
+@example(name="folder", kind=half_written, which=3, seed=32)
 def test_a_corrupted_store_gets_a_verdict_or_one_line(stores, tmp_path_factory, name, kind, which, seed):
     path, rng = stores[name], np.random.default_rng(seed)
     files = files_of(path)

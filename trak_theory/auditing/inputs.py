@@ -83,6 +83,7 @@ class AuditData:
             scores = real_array("scores", scores, 2)
             if scores.shape != (n, len(asked)):
                 raise ValueError(f"scores have shape {scores.shape}, expected (n, q) = {(n, len(asked))}")
+            _check_size("scores", float(np.abs(scores).max()))
         if projected and parameters is not None and positive_count("parameters", parameters) < p:
             raise ValueError(f"parameters = {parameters} is fewer than the {p} projected dimensions")
         informative = np.all([np.asarray(rows).any(axis=1) for _, rows in members], axis=0)
@@ -126,6 +127,7 @@ def _residual(value: ArrayLike, n: int) -> Array:
     residual = _vector("residual", value, n)
     if not residual.any():
         raise ValueError("all residuals are 0: every score is 0")
+    _check_size("residuals", float(np.abs(residual).max()))
     return residual
 
 
@@ -160,6 +162,10 @@ def _check_matrix(name: str, array: Array | ChunkedRows) -> None:
             row = start + int(np.argmax(~np.isfinite(block).all(1)))
             raise ValueError(f"{name} has non-finite entries (NaN or inf), the first in row {row}")
         largest = max(largest, float(np.abs(block).max()))
+    _check_size(name, largest)
+
+
+def _check_size(name: str, largest: float) -> None:
     if largest and not SMALLEST < largest < LARGEST:
         raise ValueError(f"{name} reach {largest:.3g}: their squares leave the range of floating point; rescale them")
 

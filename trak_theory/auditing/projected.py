@@ -214,6 +214,8 @@ def _checked(
         return None, None
     if zeros := zero_scores(data):
         return None, zeros
+    if not np.linalg.norm(data.residual[:, None] * stored.kernel):
+        return None, "the stored features, queries and residuals give scores of 0 for every pair"
     found = recompute(stored.kernels, stored.kernel, data.residual, scores, epsilon, rng)
     return found, found.explanation
 

@@ -40,8 +40,7 @@ def checked_vector(path: Path, array: Array, n: int) -> Array:
         raise StoreError(f"{path}: shape {array.shape}, expected ({n},)")
     values = np.array(array, np.float64).reshape(n, 1)
     _check_finite(path, values, 0, n)
-    if (largest := float(np.abs(values).max())) > LARGEST:
-        raise StoreError(f"{path}: entries reach {largest:.3g}, at most {LARGEST:g} are read")
+    _check_size(path, float(np.abs(values).max()), zeros=True)
     return values[:, 0]
 
 
