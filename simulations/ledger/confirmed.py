@@ -78,4 +78,4 @@ def _amendments() -> list[str]:
         for (study, statement), entry in registry().items()
         for change in entry.amended
     ]
-    return ["### Changed after it was registered", "\n".join(lines) if lines else "None."]
+    return ["### Claims changed after they were registered", "\n".join(lines) if lines else "None."]

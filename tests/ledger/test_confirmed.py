@@ -43,7 +43,7 @@ def test_what_does_not_hold_at_full_size_stands_first_and_is_discussed(page):
 def test_what_was_not_run_and_what_has_aged_is_named(page):
     assert "Not yet run at full size: plan (`python -m simulations run plan --size full --seed 20261129`)." in page
     assert "Code or packages have changed since these were run: ladder." in page
-    changed = page.partition("### Changed after it was registered\n\n")[2].splitlines()
+    changed = page.partition("### Claims changed after they were registered\n\n")[2].splitlines()
     amended = [place for place, entry in registry.registry().items() for _ in entry.amended]
     assert all(line.startswith(f"- {s}, *{c}*: ") for line, (s, c) in zip(changed, amended, strict=True))
 
