@@ -177,12 +177,12 @@ def test_all_zero_features_are_named():
 
 
 @pytest.mark.parametrize(("name", "said"), [("residual", "residuals"), ("scores", "scores")])
-@pytest.mark.parametrize("size", [1e-310, 1e-120])
-def test_numbers_whose_squares_are_none_are_named(name, said, size):
+@pytest.mark.parametrize("size", [1e-310, 1e-99, 1e-45])
+def test_numbers_whose_powers_are_none_are_named(name, said, size):
     data = arrays()
     known = {"curvature": np.full(30, 0.1), "scores": np.ones((30, 4)), "residual": data["residual"]}
     known[name] = known[name] * size
-    with pytest.raises(ValueError, match=f"^{said} reach .*: their squares leave the range"):
+    with pytest.raises(ValueError, match=f"^{said} reach .*: their powers leave the range"):
         audit(data["features"], data["queries"], projected=True, ridge=1.0, **known)
 
 
@@ -195,6 +195,8 @@ def test_scores_of_stored_features_that_give_none_are_not_trusted():
     found = audit(data["features"], data["queries"], residual, **known)
     assert not found.verdict.trust
     assert "give scores of 0 for every pair" in found.verdict.sentence
+    with pytest.raises(ValueError, match="give scores of 0 for every pair"):
+        audit(data["features"], data["queries"], residual, k=20, recipe=1.0, curvature=known["curvature"])
 
 
 def test_a_ridge_in_units_of_an_unknown_p_is_refused(tmp_path):

@@ -10,11 +10,11 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.typing import ArrayLike
 
+from trak_theory.auditing.stores.values import LARGEST, SMALLEST
 from trak_theory.numerics.checks import non_negative, positive_count, real_array
 from trak_theory.numerics.rows import ChunkedRows, StoredRows
 
 BLOCK = 2**24  # entries looked at together
-LARGEST, SMALLEST = 1e100, 1e-100  # of the largest entry: squares and their inverses stay finite
 Features = ArrayLike | StoredRows | Sequence[StoredRows]
 Queries = ArrayLike | Sequence[Array]
 DOUBLE, SINGLE = (float(np.finfo(dtype).eps) for dtype in (np.float64, np.float32))
@@ -83,7 +83,7 @@ class AuditData:
             scores = real_array("scores", scores, 2)
             if scores.shape != (n, len(asked)):
                 raise ValueError(f"scores have shape {scores.shape}, expected (n, q) = {(n, len(asked))}")
-            _check_size("scores", float(np.abs(scores).max()))
+            _check_size("scores", max(float(scores.max()), -float(scores.min())))
         if projected and parameters is not None and positive_count("parameters", parameters) < p:
             raise ValueError(f"parameters = {parameters} is fewer than the {p} projected dimensions")
         informative = np.all([np.asarray(rows).any(axis=1) for _, rows in members], axis=0)
@@ -167,7 +167,7 @@ def _check_matrix(name: str, array: Array | ChunkedRows) -> None:
 
 def _check_size(name: str, largest: float) -> None:
     if largest and not SMALLEST < largest < LARGEST:
-        raise ValueError(f"{name} reach {largest:.3g}: their squares leave the range of floating point; rescale them")
+        raise ValueError(f"{name} reach {largest:.3g}: their powers leave the range of floating point; rescale them")
 
 
 def _vector(name: str, value: ArrayLike, n: int) -> Array:

@@ -89,6 +89,8 @@ def examine(
     spectra = {"weighted": eigenvalues, "plain": space.eigenvalues}
     rule = rule_from_eigenvalues(training, **spectra, mean_curvature=curvature, n=n, fraction=fraction, k=k)
     reference = weighted_scores(space, data, rule.curvature_weighted)
+    if not reference.any():
+        raise ValueError("features, queries and residuals give scores of 0 for every pair: no score says anything")
     own, total = laws.agreement_with(mean), laws.agreement_with(reference)
     rungs = budget(space, data, reference, rule.unit_curvature, mean, total)
     plan = plan_against(reference, data.residual, space, _around(k, setting["ensemble"], space.p))
