@@ -126,10 +126,11 @@ def _walk(node: ast.AST, at_top: bool = False) -> Iterator[ast.AST]:
 def _bound(node: ast.stmt) -> set[str]:
     if isinstance(node, Definition):
         return {node.name}
-    parts = _walk(node, at_top=True)
-    return {part.name for part in parts if isinstance(part, Definition)} | {
-        part.id for part in _walk(node, at_top=True) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
-    }
+    parts = list(_walk(node, at_top=True))
+    stored = [part for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]
+    within = {id(name) for part in parts if isinstance(part, ast.comprehension) for name in ast.walk(part.target)}
+    definitions = {part.name for part in parts if isinstance(part, Definition)}
+    return definitions | {name.id for name in stored if id(name) not in within}  # a comprehension keeps its variables
 
 
 def _has_effect(node: ast.stmt) -> bool:

@@ -85,10 +85,10 @@ def run(params, rng):
     from trak_theory import lazy
 
     value = import_module("trak_theory.named").VALUE
-    return [exported(), lazy.late(), value, Mine().size(), TABLE["enlisted"](), algebra.norm([1.0])]
+    return [exported(), lazy.late(), value, Mine().size(), TABLE["enlisted"](), algebra.norm([1.0]), params]
 
 
-QUICK = [1, 2]
+QUICK = [params for params in (1, 2)]
 STUDY = (run, QUICK)
 ''',
 }
@@ -137,7 +137,7 @@ def test_what_a_study_can_reach_changes_its_digest(scratch, path, before, after)
     [
         ("simulations/work.py", '"""Run."""', '"""Runs, says another docstring."""'),
         ("simulations/work.py", "def run(params, rng):", "def run(params: dict, rng: object) -> list[float]:  # typed"),
-        ("simulations/work.py", "QUICK = [1, 2]", "QUICK = [1, 2, 3]"),
+        ("simulations/work.py", "in (1, 2)]", "in (1, 2, 3)]"),
         ("trak_theory/inner.py", "return 2", "return 20"),
         ("trak_theory/inner.py", "def helper():", "\n\n\ndef helper(\n):"),
         ("trak_theory/other.py", "return 4", "return 40"),
