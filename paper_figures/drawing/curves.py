@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, mean_and_error
+from paper_figures.drawing.words import counted
 
 ESTIMATORS = {
     "sgd": "SGD formula",
@@ -53,8 +54,8 @@ def simulated(axis: Axes, numbers: pd.DataFrame, *, x: str, place: int, label: s
 
 def data_sets(numbers: pd.DataFrame) -> str:
     """The end of a caption: what points and bars are, where laws stand beside data."""
-    replicates = numbers.loc[numbers["part"] == "data", "replicates"].max()
-    return f"points and bars are mean ± s.e. over {replicates} data sets (bars shorter than a marker are hidden)."
+    of = counted([numbers.loc[numbers["part"] == "data", "replicates"].max()], "data sets")
+    return f"points and bars are mean ± s.e. over {of} (bars shorter than a marker are hidden)."
 
 
 def shared_legend(figure: FigureBase, axis: Axes, columns: int | None = None, *, title: str | None = None) -> None:
@@ -74,8 +75,3 @@ def lds_by_recipe(numbers: pd.DataFrame, panel: Callable[[Axes, pd.DataFrame], N
     axes[0].set_ylabel("LDS")
     shared_legend(figure, axes[0], columns)
     return figure
-
-
-def replicates(numbers: pd.DataFrame) -> str:
-    fewest, most = numbers["replicates"].min(), numbers["replicates"].max()
-    return f"{fewest}" if fewest == most else f"{fewest} to {most}"

@@ -58,6 +58,7 @@ class Drawing:
         paths = [out / f"{name}.{suffix}" for suffix in ("pdf", "png", "csv", "txt")]
         pdf, png, csv, txt = paths
         self.figure.savefig(pdf, metadata={"CreationDate": None})
+        self.figure.set_layout_engine("none")  # both files have the one layout, which takes as long as the drawing
         self.figure.savefig(png, metadata={"Software": None})
         self.numbers.to_csv(csv, index=False)
         txt.write_text(self.caption + "\n", encoding="utf-8")

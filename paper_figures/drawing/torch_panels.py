@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from paper_figures.drawing.curves import ESTIMATORS, curves, shared_legend, summary
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS
+from paper_figures.drawing.words import counted
 
 # Colours and markers go by place; the hybrid is last, for only the language models have it.
 SHOWN = {name: ESTIMATORS[name] for name in ("sgd", "first-order", "exact-push", "two-step", "frozen-push", "hybrid")}
@@ -90,15 +91,17 @@ def in_words(frame: pd.DataFrame, *, x: str) -> str:
     parts = []
     for better, worse in (("two-step", "first-order"), ("first-order", "sgd")):
         found = [
-            f"{row.mean_:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+            f"{row.mean_:+.3f}" + ("" if np.isnan(row.low) else f" [{row.low:+.3f}, {row.high:+.3f}]")
             for row in paired(frame, better, worse, x=x).rename(columns={"mean": "mean_"}).itertuples()
         ]
         parts.append(f"{ESTIMATORS[better]} − {ESTIMATORS[worse]}: {', '.join(found)}")
     runs = frame[frame["part"] == "run"]
     right = (runs["free_label"] == runs["true_label"]).mean()
     return (
-        f"Paired differences in Spearman in the order of the axis, 95 % intervals over {runs['replicate'].nunique()} "
-        f"seeds: {'; '.join(parts)}. Verdict without retraining right on {right:.0%} of {len(runs)} runs; coverage of "
+        f"Paired differences in Spearman in the order of the axis, 95 % intervals over "
+        f"{counted([runs['replicate'].nunique()], 'seeds')}: "
+        f"{'; '.join(parts)}. Verdict without retraining right on {right:.0%} of {counted([len(runs)], 'runs')}; "
+        "coverage of "
         f"the 90 % bound {runs['coverage'].mean():.0%}; proxy of first order: Spearman with the error "
         f"{runs['first_order_proxy_spearman'].mean():.2f}, within a factor of two for "
         f"{runs['first_order_proxy_within_two'].mean():.0%}; null effect at most {runs['null_effect'].max():.1e} of "

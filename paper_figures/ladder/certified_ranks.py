@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from paper_figures.drawing.curves import shared_legend
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.ladder.certified_ranks import AXES, CENTRE, CHORD_STEPS, REAL, SIGNAL
@@ -74,8 +75,6 @@ def _panel(axis: Axes, numbers: pd.DataFrame) -> None:
 def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
     cells = frame[frame["chord_steps"] == CHORD_STEPS[0]]
     worst = cells.sort_values("pairs_proved").iloc[0]
-    counts = sorted(set(numbers["replicates"]))
-    counted = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     outside, entries = int(frame["outside"].sum()), int((frame["n"] * frame["queries"]).sum())
     return (
         "Certified leave-one-out influence of logistic regression. Top: share of the pairs of training points whose "
@@ -83,7 +82,8 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         "One pair of n × p products certifies the Newton point, each further pair one more chord step. Gaussian "
         f"features with signal {SIGNAL:g}: one of n = {CENTRE['size']}, p/n = {CENTRE['p_over_n']:g} and ridge "
         f"{CENTRE['ridge']:g} moves at a time. Ridge in the sum convention, none on the intercept of the real data. "
-        f"Points and bars are mean ± s.e. over {counted} data sets or random splits (bars smaller than a marker are "
+        f"Points and bars are mean ± s.e. over {counted(numbers['replicates'], 'data sets')} "
+        "or random splits (bars smaller than a marker are "
         f"hidden), {frame['queries'].max()} held-out queries. Where too few points or too little ridge hold a "
         "direction the certificate is vacuous: at worst one pair of products proves "
         f"{worst['pairs_proved']:.0%} of the pairs (n = {worst['n']}, p = {worst['p']}, ridge {worst['ridge']:g}), "

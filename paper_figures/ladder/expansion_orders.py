@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from paper_figures.drawing.curves import bars
 from paper_figures.drawing.style import PAGE, Drawing, mean_and_error
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -81,8 +82,6 @@ def _panel(axis: Axes, numbers: pd.DataFrame, series: list[str]) -> None:
 def _caption(numbers: pd.DataFrame) -> str:
     squared = numbers[numbers["loss"] == "squared"].drop_duplicates("series")
     slopes = ", ".join(f"{row.slope:.6f} ({row.series})" for row in squared.itertuples())
-    count = sorted(set(numbers["replicates"]))
-    counted = f"{count[0]}" if len(count) == 1 else f"{count[0]} to {count[-1]}"
     return (
         "Errors ‖T − I‖, relative ‖T − I‖/‖I‖, of leave-one-out series against the exact influence: infinitesimal "
         "jackknife of orders 1 to 3, "
@@ -90,7 +89,8 @@ def _caption(numbers: pd.DataFrame) -> str:
         "times with the ridge, one copy removed; the theory gives slopes −2, −3, −4, −2, −3. Middle: p = n/4 and "
         "growing n; slopes are reported, no theory is claimed. Right: n = 400, p = 40, rows of uneven length, points "
         "in eight bins of leverage; slopes over single points. For the squared loss the slopes in the leverage are "
-        f"{slopes}; Newton is exact there. Points and bars are mean ± s.e. over {counted} data sets (bars smaller than "
+        f"{slopes}; Newton is exact there. Points and bars are mean ± s.e. over "
+        f"{counted(numbers['replicates'], 'data sets')} (bars smaller than "
         "a marker are hidden), slopes are means over the same data sets (s.e. at most "
         f"{numbers['slope_se'].max():.2f}). Gaussian features, ridge n/100 (sum "
         "convention), 20 queries; error in the units of the linear output, relative error dimensionless."

@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import bars, replicates, shared_legend, summary
+from paper_figures.drawing.curves import bars, shared_legend, summary
 from paper_figures.drawing.style import PAGE, Drawing, mean_and_error
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -64,6 +65,7 @@ def _caption(numbers: pd.DataFrame) -> str:
         "group Newton step against the exact minimisers, and the sum of the members' influence functions against that "
         "step (against the exact minimisers the sum errs by as much, to a few per cent). Slopes of "
         f"the logarithms over each panel (mean ± s.e. over data sets): {slopes}. Points are means over 30 groups, then "
-        f"mean ± s.e. over {replicates(numbers)} data sets. Gaussian rows of unit variance, signal 1, ridge n/20 (sum "
+        f"mean ± s.e. over {counted(numbers['replicates'], 'data sets')}. "
+        "Gaussian rows of unit variance, signal 1, ridge n/20 (sum "
         "convention); norms in the units of θ."
     )

@@ -13,6 +13,7 @@ from numpy import ndarray as Array
 
 from paper_figures.drawing.curves import shared_legend
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -109,8 +110,6 @@ def _rank_axis(axes: Array, means: pd.Series, rungs: list[str]) -> None:
 
 def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
     first = frame.iloc[0]
-    replicates = sorted(set(numbers["replicates"]))
-    counted = f"{replicates[0]}" if len(replicates) == 1 else f"{replicates[0]} to {replicates[-1]}"
     missing = frame.loc[frame["unavailable"] != "", ["data", "rung"]].drop_duplicates()
     absent = "".join(f" No rung {row.rung!r} for some splits of {row.data}: singular." for row in missing.itertuples())
     return (
@@ -118,9 +117,10 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         "than the rung above it. Top: relative error ‖T − I‖/‖I‖ over the n training points (log axis; an arrow at "
         f"the edge: below {SMALLEST_ERROR:g}). Bottom: Kendall's τ. Both dimensionless; filled against the exact "
         f"influence, open against the rung above. Means over {first['queries']} held-out queries; points and bars are "
-        f"mean ± s.e. over {counted} random splits and projections (bars shorter than a marker are hidden; p and k: "
-        f"the largest over the splits). Ridge {first['ridge']:g} (sum convention, none on the intercept), projected "
-        f"ridge 0, {first['ensemble']} projections, {first['ensemble']} models fitted on random halves. "
+        f"mean ± s.e. over {counted(numbers['replicates'], 'random splits')} and projections (bars shorter than a "
+        f"marker are hidden; p and k: the largest over the splits). Ridge {first['ridge']:g} (sum convention, none on "
+        f"the intercept), projected ridge 0, {first['ensemble']} projections, {first['ensemble']} models fitted on "
+        "random halves. "
         f"{_certificate(frame)} The scores as released have an unknown common scale, hence no relative error.{absent}"
     )
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from paper_figures.drawing.curves import replicates
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -121,7 +121,8 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         "Hessian H of the model, orange ones do not. Right: Kendall's τ with the exact influence and its paired "
         f"change at each step; digits 3 against 8, logistic regression, n = {first['n']}, p = {frame['p'].max()}, k = "
         f"{frame['k'].max()} (the largest over splits), λ = {first['ridge']:g}, no projected ridge, "
-        f"{first['ensemble']} projections, {first['ensemble']} models; mean ± s.e. over {replicates(numbers)} random "
-        "splits and projections (bars shorter than a marker are hidden; the changes have standard errors of at most "
+        f"{first['ensemble']} projections, {first['ensemble']} models; mean ± s.e. over "
+        f"{counted(numbers['replicates'], 'random splits')} and projections (bars shorter than a marker are hidden; "
+        "the changes have standard errors of at most "
         f"{numbers['step_se'].max():.3f}), {first['queries']} queries."
     )

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from paper_figures.drawing.curves import bars
 from paper_figures.drawing.style import GUIDE, PAGE, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.laws.rank_grid import ALLOWANCE, COVARIANCES, ERRORS, LOSSES, compare, judge
@@ -59,11 +60,12 @@ def _caption(numbers: pd.DataFrame) -> str:
     rms = float(np.sqrt((numbers["gap"] ** 2).mean()))
     sizes = ", ".join(f"{name} = {numbers[name].min():,} to {numbers[name].max():,}" for name in ("n", "p", "k"))
     return (
-        f"The a-priori law of TRAK's rank agreement on {len(numbers)} settings fixed beforehand ({sizes}; ridge, "
-        "signal, projected ridge and ensemble vary too): Kendall's τ with exact leave-one-out influence, simulated "
-        f"(mean ± s.e. over {numbers['data_sets'].max()} data sets) against predicted with nothing fitted. Above: the "
-        "line is equality. Below: simulated less predicted, the same settings; grey: what the verdict allows, "
-        f"{ERRORS:g} s.e. + {ALLOWANCE[MEASURE]:g}/√n. {numbers['holds'].sum()} of {len(numbers)} settings lie within; "
+        f"The a-priori law of TRAK's rank agreement on {counted([len(numbers)], 'settings')} fixed beforehand "
+        f"({sizes}; ridge, signal, projected ridge and ensemble vary too): Kendall's τ with exact leave-one-out "
+        f"influence, simulated (mean ± s.e. over {numbers['data_sets'].max()} data sets) against predicted with "
+        "nothing fitted. Above: the line is equality. Below: simulated less predicted, the same settings; grey: what "
+        "the verdict allows, "
+        f"{ERRORS:g} s.e. + {ALLOWANCE[MEASURE]:g}/√n. {numbers['holds'].sum()} of {len(numbers)} lie within; "
         f"the differences have a root mean square of {rms:.4f}, {numbers['gap'].abs().max():.4f} at most, beside a "
         f"mean s.e. of {numbers['se'].mean():.4f}."
     )

@@ -9,13 +9,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import replicates, shared_legend
+from paper_figures.drawing.curves import shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
+from paper_figures.drawing.words import counted
 from paper_figures.lookahead.lookahead_selection import TITLES
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.lookahead.horizon_map import TO_THE_END
 from trak_theory.trajectory import HorizonMap
+
+JUDGED = 3  # runs: those that choose a horizon are not those that it is judged on
 
 
 def draw(results: Path) -> Drawing:
@@ -32,13 +35,14 @@ def draw(results: Path) -> Drawing:
         _curves(left, pieces[-1], chosen)
         _cells(right, table, chosen)
         left.set_title(TITLES[name], loc="left")
-        recipes.append(f"{TITLES[name]}: " + "; ".join(chosen.recipe().split("\n")))
+        recipes.append(f"{TITLES[name]}: {_recipe(chosen)}")
     shared_legend(figure, grid[0][0], title="learning rate")
     first = frame.iloc[0]
     numbers = pd.concat(pieces, ignore_index=True)
     caption = (
         f"How far to look ahead. AdamW, half of each candidate batch kept ({first['steps']} steps in the first "
-        f"setting, {replicates(numbers)} paired runs). Left: gain in test loss over random selection, 95 % Student "
+        f"setting, {counted(numbers['replicates'], 'paired runs')}). "
+        "Left: gain in test loss over random selection, 95 % Student "
         "intervals. Right: loss on a judge set against that of the best horizon K* of the learning rate; = "
         "where the interval of the paired difference covers zero (95 % for all pairs of horizons of a "
         "learning rate together). Recipe: the cheapest horizon without a difference from K*, of those better on "
@@ -70,6 +74,11 @@ def _map(own: pd.DataFrame, measure: str) -> HorizonMap:
         np.array([[cell["multiple"].mean() for cell in row] for row in cells]),
         "AdamW",
     )
+
+
+def _recipe(chosen: HorizonMap) -> str:
+    runs = np.sum(~np.isnan(chosen.random), axis=1).min()
+    return "; ".join(chosen.recipe().split("\n")) if runs >= JUDGED else f"none from fewer than {JUDGED} runs"
 
 
 def _test_gains(tested: HorizonMap) -> pd.DataFrame:

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import NullFormatter
 
-from paper_figures.drawing.curves import replicates, shared_legend
+from paper_figures.drawing.curves import shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from trak_theory.trajectory import paired_gain
@@ -186,7 +187,8 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         "What selecting half of each candidate batch gains. AdamW, first-order scores unless named two-step; gains on "
         f"a separate test set (first setting: p = {first['p']}, {first['steps']} steps, {first['candidates']} "
         "candidates), positive is better, 95 % Student intervals over "
-        f"{replicates(numbers)} paired runs, each for itself; an interval over zero shows no difference. Over random: "
+        f"{counted(numbers['replicates'], 'paired runs')}, "
+        "each for itself; an interval over zero shows no difference. Over random: "
         "random selection with as many steps (loss: symmetric log axis). One over another: at equal steps. "
         "K = 0, longer random: over random selection with more steps, read where its validation loss was lowest; "
         "dotted: where both have done the same work. The future of K > 0 is the upcoming candidate batches in "

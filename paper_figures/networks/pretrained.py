@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import ESTIMATORS, replicates, shared_legend, summary
+from paper_figures.drawing.curves import ESTIMATORS, shared_legend, summary
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -37,7 +38,7 @@ def draw(results: Path) -> Drawing:
         "One epoch after pretraining: 16 steps of AdamW with betas (.9, .999), warm-up over two steps, then linear "
         f"decay. Spearman correlation with retraining without one sequence, mean over {queries} held-out sequences as "
         f"queries: {_sizes(frame)}. Matched pairs agree on what a removal does to the denominator of the batch mean; "
-        f"the published protocol is the third pair. Mean ± s.e. over {replicates(numbers)} runs."
+        f"the published protocol is the third pair. Mean ± s.e. over {counted(numbers['replicates'], 'runs')}."
     )
     return Drawing(figure, numbers, caption)
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
 from paper_figures.drawing.torch_panels import legend, ranks
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -29,6 +30,9 @@ def draw(results: Path) -> Drawing:
     numbers = []
     for row, (name, frame) in zip(grid, frames.items(), strict=True):
         for axis, start in zip(row[:-1], starts, strict=True):
+            if not (frame["start"] == start).any():
+                axis.set_axis_off()
+                continue
             drawn = ranks(axis, frame[frame["start"] == start], x="learning_rate")
             numbers.append(drawn.assign(family=FAMILIES[name], start=start, panel="ranks"))
             axis.set(xscale="log", ylabel="", title=f"{FAMILIES[name]}, {STARTS[start]}")
@@ -85,7 +89,7 @@ def _blame(numbers: list[pd.DataFrame]) -> str:
         return f"No run is off by more than {HALF}."
     worst = lost["derivative_error"].max()
     return (
-        f"On the {len(lost)} runs that are off by more than {HALF}, the sweep is right to {worst:.0e} or better: what "
+        f"On {counted([len(lost)], 'runs')} off by more than {HALF} the sweep is right to {worst:.0e} or better: what "
         "fails is the expansion along the path."
     )
 
@@ -95,4 +99,4 @@ def _verdicts(frames: dict[str, pd.DataFrame]) -> str:
     runs = runs[(runs["part"] == "run") & (runs["true_label"] == "do not trust")]
     said = runs["free_label"].value_counts()
     counts = ", ".join(f"{label} {count}" for label, count in said.items())
-    return f"Verdict without retraining on the {len(runs)} runs that are not to be trusted: {counts or 'none there'}."
+    return f"Verdict without retraining on {counted([len(runs)], 'runs')} not to be trusted: {counts or 'none there'}."

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paper_figures.drawing.curves import curves, lds_by_recipe, replicates, summary
+from paper_figures.drawing.curves import curves, lds_by_recipe, summary
 from paper_figures.drawing.style import COLOURS, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.retraining.best_answer import ANSWERS, AVERAGED, LINEAR, NETWORK, STARTS, SUM
@@ -41,7 +42,8 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         f"Spearman correlation with the margins of retrained 64-{first['hidden']}-10 ReLU networks, {first['n']} "
         f"digits, p = {first['p']}, over {first['subsets']} random half subsets that no weight has seen, less its "
         f"small-sample bias, against the number m of other half subsets retrained to weigh the candidates (0: equal "
-        f"weights); mean over {first['queries']} queries and {replicates(numbers)} networks ± s.e. over networks. "
+        f"weights); mean over {first['queries']} queries and {counted(numbers['replicates'], 'networks')} "
+        "± s.e. over networks. "
         "Lines: restored influence summed, the twin's linear outputs, the network evaluated at the twin's parameters. "
         "Stacks: both kinds of answers at a third, one and three times the training ridge; with the twins of "
         f"{STARTS} networks trained on all points from other starts; with the twin at the mean parameters of the first "

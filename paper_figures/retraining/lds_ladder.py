@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.retraining.lds_ladder import FEW, RUNGS
@@ -76,7 +77,8 @@ def _caption(frame: pd.DataFrame) -> str:
     return (
         f"Spearman correlation with the margins of retrained 64-{first['hidden']}-10 ReLU networks, {first['n']} "
         f"digits, p = {first['p']}, over {first['subsets']} random subsets with a share α of the points, less its "
-        f"small-sample bias; mean over {first['queries']} queries and {frame['replicate'].nunique()} networks ± s.e. "
+        f"small-sample bias; mean over {first['queries']} queries and "
+        f"{counted([frame['replicate'].nunique()], 'networks')} ± s.e. "
         "over networks. First four rungs: outputs of the linearised model, refitted or after one Newton step, with all "
         "ten logits or TRAK's margin. Then sums over points: restored influence, one Newton step of leave-one-out, "
         "unit curvature, projection to k = n/2 with the ridge of the rule and without, half precision."

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.retraining.lds_ladder import RUNGS
@@ -65,7 +66,8 @@ def _caption(frame: pd.DataFrame) -> str:
     return (
         f"Spearman correlation with the margins of retrained CNNs, {first['n']} images of MNIST, p = {first['p']}, "
         f"over {first['subsets']} random subsets with a share α of the images, less its small-sample bias; mean over "
-        f"{first['queries']} queries and {frame['replicate'].nunique()} networks ± s.e. over networks. Retraining "
+        f"{first['queries']} queries and {counted([frame['replicate'].nunique()], 'networks')} "
+        "± s.e. over networks. Retraining "
         "keeps the order of the batches, which the first three answers know. The others do not, and the square root of "
         f"what “{AGAIN}” agrees to is about the most that they can reach. Below are the rungs of the ladder: outputs "
         "of the linearised model, refitted or after one Newton step, and sums over points down to half precision at "

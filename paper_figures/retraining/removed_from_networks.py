@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper_figures.drawing.curves import replicates, summary
+from paper_figures.drawing.curves import summary
 from paper_figures.drawing.removals import panels_by_share
 from paper_figures.drawing.style import Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.retraining.removed_from_networks import ANSWERS, WEIGHTED
@@ -36,6 +37,7 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         "as means of what is left, less its small-sample bias, against the share removed (one: a single sample). "
         "Answers as in the figure share_removed; there is no twin of a language model. Retraining, another order: the "
         "same removals from a training whose batches were shuffled anew, about the square of what an answer can reach "
-        f"that does not know the order. Mean over queries and {replicates(numbers)} networks ± s.e. over networks. "
+        f"that does not know the order. Mean over queries and {counted(numbers['replicates'], 'networks')} "
+        "± s.e. over networks. "
         f"{sizes}. Dimensionless."
     )

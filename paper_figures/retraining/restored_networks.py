@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import bars, replicates, shared_legend, summary
+from paper_figures.drawing.curves import bars, shared_legend, summary
 from paper_figures.drawing.style import PAGE, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.retraining.restored_networks import AGAIN, RELEASED, RULED, SHARES, SKETCHED, SOLVED
@@ -56,5 +57,5 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         "samples, AdamW at 1e-3, for restored influence with two curvature directions a sample (one CountSketch to k "
         "dimensions, and conjugate gradients that start from it), TRAK with the ridge of the rule at the same k, TRAK "
         "without a ridge at k = n/4, and for retraining itself in another batch order. "
-        f"{sizes}. Mean over {replicates(numbers)} networks ± s.e. over networks. Dimensionless."
+        f"{sizes}. Mean over {counted(numbers['replicates'], 'networks')} ± s.e. over networks. Dimensionless."
     )

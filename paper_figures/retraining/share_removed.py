@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from paper_figures.drawing.curves import replicates, summary
+from paper_figures.drawing.curves import summary
 from paper_figures.drawing.removals import panels_by_share
 from paper_figures.drawing.style import Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.retraining.share_removed import ANSWERS
@@ -35,5 +36,5 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         "order, two-step, frozen push, restored influence: sums over the removed samples. Twin: the linear "
         "model of all ten logits, refitted. Two-step and twin: the two-step sum and what the twin's refit says beyond "
         "the sum of its own removals of one sample. Without Adam, first order, two-step and frozen push coincide. Mean "
-        f"over queries and {replicates(numbers)} networks ± s.e. over networks. Dimensionless."
+        f"over queries and {counted(numbers['replicates'], 'networks')} ± s.e. over networks. Dimensionless."
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paper_figures.drawing.curves import bars, lds_by_recipe, replicates, summary
+from paper_figures.drawing.curves import bars, lds_by_recipe, summary
 from paper_figures.drawing.style import COLOURS, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.retraining.sketched_restored import BLOCK, DIRECTIONS, LAYERS, TRAK, directions, of_layer
@@ -49,7 +50,8 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame) -> str:
         f"Linear datamodelling score on 64-{first['hidden']}-10 ReLU networks, {first['n']} digits, p = {first['p']}, "
         f"{first['subsets']} random half subsets, {first['queries']} queries, against the dimension k of a "
         "CountSketch, for TRAK with the ridge of the rule and for restored influence with one to three curvature "
-        f"directions of each sample's loss; mean over {replicates(numbers)} networks ± s.e. over networks. Lines: "
+        f"directions of each sample's loss; mean over {counted(numbers['replicates'], 'networks')} "
+        "± s.e. over networks. Lines: "
         "without a sketch, with the full softmax block (solid) and with two directions through all parameters "
         "(dashed), those of the first layer (dash-dotted) and those of the last (dotted). Dimensionless."
     )

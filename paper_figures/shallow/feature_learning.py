@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from paper_figures.drawing.curves import bars, shared_legend
 from paper_figures.drawing.style import GUIDE, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.words import counted, plus_minus
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.shallow.feature_learning import DECAY, NOISE, RIDGE, SIZES
@@ -37,8 +38,7 @@ def draw(results: Path) -> Drawing:
         axes[0].set_ylabel(label)
     for axis, curve in zip(grid[0], SIZES, strict=True):
         axis.set_yscale("log")
-        mean, error = slopes.loc[curve, ["mean", "se"]]
-        axis.set_title(f"slope {mean:.2f} ± {error:.2f}".replace("-", "−"))
+        axis.set_title(f"slope {plus_minus(*slopes.loc[curve, ['mean', 'se']])}".replace("-", "−"))
     for axis, curve in zip(grid[1], SIZES, strict=True):
         axis.set_xscale("log", base=2)
         axis.set_xlabel(LABELS[curve])
@@ -87,7 +87,7 @@ def _caption(frame: pd.DataFrame, slopes: pd.DataFrame) -> str:
         "Two-layer tanh networks on teacher data: the kernel machine (exact leave-one-out of the network linearised at "
         "its optimum) and the influence function of its kernel, at the optimum and at the start, against exact "
         "leave-one-out influence; dimensionless. Titles: slope of the kernel machine's log error against log size, "
-        f"mean ± s.e. over {int(slopes['replicates'].max())} networks (output scale: from s = {FIRST_FITTED:g}; "
+        f"mean ± s.e. over {counted(slopes['replicates'], 'networks')} (output scale: from s = {FIRST_FITTED:g}; "
         "dashed: 1/s). The first three panels centre outputs and penalty at the start: f = s(h(θ) − h(θ₀)) with the "
         "ridge of the function fixed; the start multiplied; and NTK scaling. The last is the ordinary network with "
         f"weight decay around zero. n = {first['n']}, {first['queries']} queries, ridge {RIDGE:g} (weight decay "

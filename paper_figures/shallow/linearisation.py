@@ -90,7 +90,8 @@ def _along(axis: Axes, numbers: pd.DataFrame, name: str) -> None:
 
 def _by_data(axis: Axes, numbers: pd.DataFrame, series: dict[str, str], measure: str | None) -> None:
     """One row for each real data set and ridge, one marker for each series."""
-    places = [(name, ridge) for name, ridges in REAL.items() for ridge in ridges]
+    there = set(zip(numbers["data"], numbers["ridge"], strict=True))
+    places = [(name, ridge) for name, ridges in REAL.items() for ridge in ridges if (name, ridge) in there]
     for colour, (key, label) in enumerate(series.items()):
         shown = numbers[numbers["series"] == key]
         shown = shown[shown["measure"] == (measure or key)].set_index(["data", "ridge"])

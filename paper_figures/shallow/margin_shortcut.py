@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from paper_figures.drawing.curves import bars, shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing, mean_and_error
+from paper_figures.drawing.words import counted, plus_minus
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -80,14 +81,14 @@ def _caption(frame: pd.DataFrame) -> str:
     rule = scores[scores["factor"] == 1.0].pivot(index=["n", "width", "replicate"], columns="output", values="lds")
     gap = mean_and_error(rule["block"] - rule["margin"])
     first, second = leave.iloc[0], scores.iloc[0]
-    runs = leave["replicate"].nunique()
+    runs = counted([leave["replicate"].nunique()], "networks")
     return (
         "Ten digits. Above: Kendall's τ of each rung with exact leave-one-out of the query margin, softmax networks of "
         f"{first['width']} tanh units at their optimum (n = {first['n']}, 16 principal components, p = {first['p']}, "
-        f"k = p/2): the full block of ten outputs against TRAK's scalar margin, mean ± s.e. over {runs} networks. "
+        f"k = p/2): the full block of ten outputs against TRAK's scalar margin, mean ± s.e. over {runs}. "
         "Below: linear datamodelling score of ReLU networks trained by gradient descent, kernels with a ridge set "
         f"from the training recipe alone (dashed) and around it; {second['subsets']:g} half "
         f"subsets, p = {second['p']}. At the rule's ridge the block is ahead of the margin by "
-        f"{gap['mean']:.3f} ± {gap['se']:.3f} ({int(gap['replicates'])} networks). "
+        f"{plus_minus(gap['mean'], gap['se'], 3)} ({counted([gap['replicates']], 'networks')}). "
         f"{second['queries']} queries; dimensionless."
     )

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import replicates, shared_legend, summary
+from paper_figures.drawing.curves import shared_legend, summary
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.trajectory.proxy import CALIBRATION, LANGUAGE_SCALE, judgements
@@ -76,6 +77,6 @@ def _caption(runs: pd.DataFrame, numbers: pd.DataFrame) -> str:
         "Does the 90 % bound of a trajectory attribution hold on transformers? Left: share of the sequences whose "
         "error the bound covers, free and calibrated on a few retrainings of the run itself (those left out). Right: "
         f"relative error of the estimate, frozen push, against retraining. AdamW, {first['steps']} steps of "
-        f"{first['batch']} of n = {first['n']} sequences, float64; {sizes}; {bars} {replicates(numbers)} "
-        f"run{'' if numbers['replicates'].max() == 1 else 's'} in a row.{lacking}"
+        f"{first['batch']} of n = {first['n']} sequences, float64; {sizes}; {bars} "
+        f"{counted(numbers['replicates'], 'runs')} in a row.{lacking}"
     )

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import replicates, summary
+from paper_figures.drawing.curves import summary
 from paper_figures.drawing.style import COLOURS, MARKERS, PAGE, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -48,7 +49,7 @@ def draw(results: Path) -> Drawing:
         "mean held-out loss). Filled: distance to the truth; open: distance to the level above (these differences sum "
         "to the whole error). The last three levels are one wrong assumption each, on an otherwise best estimate: "
         "their gap is the distance to that estimate. Colours: the kind of error. Log axis; an arrow at the edge: "
-        f"below {SMALLEST:g}. Mean ± s.e. over {replicates(numbers)} runs."
+        f"below {SMALLEST:g}. Mean ± s.e. over {counted(numbers['replicates'], 'runs')}."
     )
     return Drawing(figure, numbers, caption)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import replicates, shared_legend, summary
+from paper_figures.drawing.curves import shared_legend, summary
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -40,5 +41,5 @@ def draw(results: Path) -> Drawing:
         f"Networks with kinks, AdamW at 1e-3, {first['steps']} steps, n = {first['n']}: frozen push, and the same with "
         f"{first['retrained']} samples retrained, chosen at random, by the size of their estimate, by its spread over "
         "runs from jittered starts, and by an oracle that knows the errors. Where even the oracle stays below .9, no "
-        f"choice of so few samples can reach it. Mean ± s.e. over {replicates(numbers)} runs.",
+        f"choice of so few samples can reach it. Mean ± s.e. over {counted(numbers['replicates'], 'runs')}.",
     )

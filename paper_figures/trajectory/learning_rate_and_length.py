@@ -6,8 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import ESTIMATORS, curves, replicates, shared_legend, summary
+from paper_figures.drawing.curves import ESTIMATORS, curves, shared_legend, summary
 from paper_figures.drawing.style import PAGE, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -41,6 +42,6 @@ def draw(results: Path) -> Drawing:
         f"{first['removed']} random samples, denominator kept; query: mean held-out loss. Top: Spearman. Bottom: "
         "‖estimate − truth‖/‖truth‖ (log axis). First order keeps its error as the rate falls, since "
         "AdamW's step is scale-free in the gradient; exact pushes remove it, and can blow up on a young second moment. "
-        f"Mean ± s.e. over {replicates(numbers)} runs."
+        f"Mean ± s.e. over {counted(numbers['replicates'], 'runs')}."
     )
     return Drawing(figure, numbers, caption)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import ESTIMATORS, curves, replicates, shared_legend, summary
+from paper_figures.drawing.curves import ESTIMATORS, curves, shared_legend, summary
 from paper_figures.drawing.style import PAGE, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -47,6 +48,6 @@ def draw(results: Path) -> Drawing:
         "order is the derivative of the run under its own optimiser; the pushes take the sample's own step exactly "
         "(ours). Without momentum the four agree: SGD is linear in the gradient. Lion's step is made of signs, whose "
         "derivative is 0: first order gives every sample the same score, and has no curve. "
-        f"Mean ± s.e. over {replicates(numbers)} runs."
+        f"Mean ± s.e. over {counted(numbers['replicates'], 'runs')}."
     )
     return Drawing(figure, numbers, caption)

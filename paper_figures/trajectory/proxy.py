@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from paper_figures.drawing.curves import shared_legend
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
+from paper_figures.drawing.words import plus_minus
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.findings.trajectory import Trial, verdict_trials
@@ -131,7 +132,7 @@ def _confusion(axis: Axes, frame: pd.DataFrame, column: str, title: str) -> pd.D
 def _caption(frame: pd.DataFrame, judged: pd.DataFrame, table: pd.DataFrame) -> str:
     everything = table[table["family"].isin(["all left out", "all calibrated"])]
     told = [
-        f"{name}: " + ", ".join(f"{row.measure} {row.mean:.2f} ± {row.se:.2f}" for row in own.itertuples())
+        f"{name}: " + ", ".join(f"{row.measure} {plus_minus(row.mean, row.se)}" for row in own.itertuples())
         for name, own in everything.groupby("family", sort=False)
     ]
     columns = ("rate_times_steps", "true_label", "left_out")

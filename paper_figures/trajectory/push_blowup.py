@@ -6,8 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import ESTIMATORS, curves, replicates, shared_legend, summary
+from paper_figures.drawing.curves import ESTIMATORS, curves, shared_legend, summary
 from paper_figures.drawing.style import GUIDE, PAGE, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -36,7 +37,7 @@ def draw(results: Path) -> Drawing:
         f"the first batch's samples against retraining, over {first['queries']} linear queries (log axes; grey: the "
         "size of the truth). An exact push propagates its finite change of v with the slope at the small v; the "
         "two-step push follows it through one step more, the frozen push through the run's first ten steps. Means "
-        f"over {replicates(numbers)} draws, heavy-tailed; the standard errors are in the numbers."
+        f"over {counted(numbers['replicates'], 'draws')}, heavy-tailed; the standard errors are in the numbers."
     )
     return Drawing(figure, numbers, caption)
 

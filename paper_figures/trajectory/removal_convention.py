@@ -6,8 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import curves, replicates, summary
+from paper_figures.drawing.curves import curves, summary
 from paper_figures.drawing.style import COLUMN, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -40,6 +41,6 @@ def draw(results: Path) -> Drawing:
         "Mixing removal conventions is an error of its own. A removed sample leaves the batch mean's denominator at "
         "|B| (kept), or the mean is taken over the |B| − 1 others (renormalised). AdamW at learning rate "
         f"{first['learning_rate']:g}, three epochs of n = {first['n']} digits, two-step push (ours) against "
-        f"retraining; query: mean held-out loss. Mean ± s.e. over {replicates(numbers)} runs; log axes."
+        f"retraining; query: mean held-out loss. Mean ± s.e. over {counted(numbers['replicates'], 'runs')}; log axes."
     )
     return Drawing(figure, numbers, caption)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import curves, replicates, shared_legend, summary
+from paper_figures.drawing.curves import curves, shared_legend, summary
 from paper_figures.drawing.style import PAGE, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -37,7 +38,8 @@ def draw(results: Path) -> Drawing:
         f"(ours) on digits (AdamW, tanh network, p = {first['p']}, |B| = {first['batch']}, {first['steps']} steps), "
         "agreement with retraining without every sample; query: mean held-out loss. Retrained first: the largest "
         "estimates, those of the largest error proxy, or random ones. Differences from the same run with none "
-        f"retrained, where they are {_levels(frame)}; mean ± s.e. over {replicates(numbers)} runs. Note the different "
+        f"retrained, where they are {_levels(frame)}; mean ± s.e. over {counted(numbers['replicates'], 'runs')}. "
+        "Note the different "
         "ranges."
     )
     return Drawing(figure, numbers, caption)

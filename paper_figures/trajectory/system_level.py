@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.curves import ESTIMATORS, replicates, shared_legend, summary
+from paper_figures.drawing.curves import ESTIMATORS, shared_legend, summary
 from paper_figures.drawing.style import COLOURS, GUIDE, MARKERS, PAGE, Drawing
+from paper_figures.drawing.words import counted
 from simulations.engine.store import Store
 from simulations.engine.study import find_study
 
@@ -51,6 +52,7 @@ def draw(results: Path) -> Drawing:
         "every c: only every c-th state saved, in that precision, the others replayed in float64. Dotted: the error "
         f"that the estimate has against retraining anyway. Log axis, cut at {LOWEST:g} and {HIGHEST:g}; NaN: not "
         "finite. Half precision fails by its range: v underflows to 0, and the step divides by ε. Means over "
-        f"{replicates(numbers)} runs, without bars on an axis of eighteen decades; standard errors are in the numbers."
+        f"{counted(numbers['replicates'], 'runs')}, "
+        "without bars on an axis of eighteen decades; standard errors are in the numbers."
     )
     return Drawing(figure, numbers, caption)

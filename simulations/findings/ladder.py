@@ -61,7 +61,7 @@ NOT_REACHED = (
 FINDINGS = (
     claim(
         "ladder",
-        "Kendall of one Newton step with exact leave-one-out, five data sets",
+        "Kendall of one Newton step with exact leave-one-out, mean over data sets",
         "T",
         _rung("newton", "kendall"),
     ),
@@ -79,13 +79,13 @@ FINDINGS = (
     ),
     claim(
         "ladder",
-        "Kendall with exact leave-one-out lost from influence to one projection of it, k = p/2, five data sets",
+        "Kendall with exact leave-one-out lost from influence to one projection of it, k = p/2, mean over data sets",
         "ours",
         _cost("influence", "projected"),
     ),
     claim(
         "ladder",
-        "Kendall with exact leave-one-out regained by averaging ten projections, k = p/2, five data sets",
+        "Kendall with exact leave-one-out regained by averaging ten projections, k = p/2, mean over data sets",
         "ours",
         _cost("ensemble", "projected"),
     ),

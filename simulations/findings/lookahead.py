@@ -176,7 +176,6 @@ FINDINGS = (
         "log₂(1 + best horizon) at the smallest learning rate minus that at the largest",
         "D",
         _growth,
-        discussion="The best finite horizon of single runs scatters over the whole grid; the quick runs show no "
-        "growth.",
+        discussion="The best finite horizon of single runs scatters over the whole grid, and does not grow.",
     ),
 )

@@ -67,25 +67,25 @@ def _audit_gap(measure: str):
 FINDINGS = (
     claim(
         "ridge_rule",
-        "LDS of the best of 13 ridges minus LDS at the rule's, curvature-weighted, six recipes",
+        "LDS of the best of 13 ridges minus LDS at the rule's, curvature-weighted, mean over recipes",
         "ours",
         _rule_distance("curvature-weighted"),
     ),
     claim(
         "ridge_rule",
-        "LDS of the best of 13 ridges minus LDS at the rule's, unit curvature, six recipes",
+        "LDS of the best of 13 ridges minus LDS at the rule's, unit curvature, mean over recipes",
         "ours",
         _rule_distance("unit curvature"),
     ),
     claim(
         "ridge_rule",
-        "LDS that TRAK gains when only its ridge is changed from 0 to the rule's, six recipes",
+        "LDS that TRAK gains when only its ridge is changed from 0 to the rule's, mean over recipes",
         "ours",
         _rule_gain,
     ),
     claim(
         "ridge_rule",
-        "LDS of the softmax block minus LDS of the margin, six recipes",
+        "LDS of the softmax block minus LDS of the margin, mean over recipes",
         "ours",
         _block_gain,
     ),

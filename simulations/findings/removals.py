@@ -43,8 +43,6 @@ def _behind_the_better(rows: pd.DataFrame) -> Measured:
     return by_replicate(gap.rename("gap").reset_index(), "gap", SETTING, f"pairs of {NETWORKS}")
 
 
-FEW = "Three CNNs of 120 images are too few for the bound; the full size has five of 400, and language models."
-
 # Registered before any cell of the study was run; one scratch CNN and one scratch GPT-2 had been seen.
 # The cells of CNNs were replaced on 2026-11-30, at the same thresholds: in 800 of 4,000 coordinates their twin had lost
 # an eighth of its curvature.
@@ -55,7 +53,6 @@ FINDINGS = (
         "ours",
         _two_step,
         by=("model",),
-        discussion=FEW,
         at_full="The CNN's interval ends at the bound. Of five Llamas two have two-step estimates of a few "
         "sequences that are far too large; frozen push has .989 to .997 on all five "
         "(docs/removing-points.md).",
@@ -66,7 +63,6 @@ FINDINGS = (
         "ours",
         _ahead("two-step", "first order"),
         by=("model",),
-        discussion=FEW,
         at_full="On one CNN of five and one GPT-2 of five first order breaks down (.72 and .62; on the "
         "others .96 and more); a single such network makes the interval.",
     ),

@@ -110,15 +110,6 @@ def _removals(rows: pd.DataFrame, share: float | None, recipe: str) -> pd.DataFr
 
 SHARE_RECIPE = ["activation", "recipe", "n"]
 
-FEW_NETWORKS = (
-    "Three networks in each of four settings are too few for the bound; the full size has five more in eight. "
-)
-RELU = (
-    FEW_NETWORKS
-    + "On the ReLU network two-step itself is poor when half is removed (.68 ± .12, first order and frozen "
-    "push .82, the twin .84), and what is built on it inherits that."
-)
-
 # All thresholds of `share_removed` were set before any fidelity of the study had been looked at; afterwards a gain that
 # was asked to be ≥ 0 was raised to ≥ .001.
 SHARE_REMOVED = (
@@ -128,7 +119,6 @@ SHARE_REMOVED = (
         "ours",
         _behind_the_better,
         by=("share",),
-        discussion=RELU,
         at_full="On ReLU networks trained on full batches with momentum the twin alone is .04 to .10 better "
         "from 10 % on; at half both together are ahead by .04 and more after AdamW at 3e-3 and 1e-2 "
         "on ReLU and at 1e-2 on tanh.",
@@ -139,9 +129,6 @@ SHARE_REMOVED = (
         "ours",
         _ahead("weights 1 − s and s", "two-step and twin"),
         by=("share",),
-        discussion=FEW_NETWORKS
-        + "On full batches with momentum the fixed weights are ahead by .02 to .03 from 10 % on: "
-        "two estimates with errors of their own average, while the sum keeps all of two-step's.",
         at_full="On full batches with momentum the fixed weights are ahead by .02 to .06 from 10 % on, and "
         "level or behind after AdamW: two estimates with errors of their own average, while the sum "
         "keeps all of two-step's.",
@@ -151,21 +138,18 @@ SHARE_REMOVED = (
         "fidelity of two-step above that of first order, 1 % removed, AdamW",
         "ours",
         _ahead("two-step", "first order", share=0.01, recipe="AdamW"),
-        discussion=FEW_NETWORKS + "Ahead by .010 ± .005 (95 %) at 1e-3 alone; level at 3e-3 on tanh and on ReLU.",
     ),
     claim(
         "share_removed",
         "fidelity of two-step, 1 % removed, tanh network, AdamW at 3e-3",
         "ours",
         _smooth_at_one_per_cent,
-        discussion="Three networks of n = 200, where 1 % is two samples: .981 ± .006. The bound comes from n = 600.",
     ),
     claim(
         "share_removed",
         "fidelity of two-step above that of restored influence, 1 % removed, AdamW",
         "ours",
         _ahead("two-step", "restored influence", share=0.01, recipe="AdamW"),
-        discussion=FEW_NETWORKS + "The interval ends at the bound: .16 and .26 on tanh, .07 on ReLU.",
         at_full="Ahead in all settings: by .10 to .42 on tanh, by .07 to .18 on ReLU, least at 1e-3.",
     ),
     claim(
@@ -173,21 +157,17 @@ SHARE_REMOVED = (
         "fidelity of the twin above that of two-step, half removed, full batch with momentum",
         "ours",
         _ahead("twin", "two-step", share=0.5, recipe="momentum"),
-        discussion="Three networks: .10, with an interval that begins just below the bound.",
     ),
     claim(
         "share_removed",
         "fidelity of the twin above that of restored influence, half removed",
         "ours",
         _ahead("twin", "restored influence", share=0.5),
-        discussion="On networks this small a refit is worth .02 with momentum and nothing with AdamW, less than on "
-        "those of 500 to 1,000 points that the bound comes from.",
         at_full="A refit is worth .02 to .08 on full batches with momentum and next to nothing after AdamW.",
     ),
 )
 
 # All thresholds of `best_answer` were set after one network of each recipe and size, none of them of the study.
-FEW_STACKED = "Three small networks in each of three settings are too few for the bound. "
 BEST_ANSWER = (
     claim(
         "best_answer",
@@ -198,7 +178,7 @@ BEST_ANSWER = (
         discussion="The target is of networks of 1,000 points and 128 hidden units. There five networks of each recipe "
         "have .938, .934 and, after AdamW, .865, which fails as it does on 200 points and 20 units. Retraining in "
         "another batch order agrees to .966: what is missing is not lost to noise but to linear models of the network. "
-        "On 200 points three networks are too few for the other two recipes.",
+        "On 200 points a few networks leave the interval of the other two recipes wide.",
     ),
     claim(
         "best_answer",
@@ -211,14 +191,12 @@ BEST_ANSWER = (
         "LDS of the stacked twins of three networks after 20 retrainings above that of one twin",
         "ours",
         _answer_gain((STARTED, AVERAGED), (LINEAR, 0)),
-        discussion=FEW_STACKED,
     ),
     claim(
         "best_answer",
         "LDS of the network at the twin's parameters above that of the twin's own outputs",
         "ours",
         _answer_gain((NETWORK, 0), (LINEAR, 0)),
-        discussion=FEW_STACKED + "With AdamW the gain is .004.",
         at_full="Worth .002 to .014 without AdamW; with AdamW .02 on 200 points and −.02 on 1,000.",
     ),
     claim(
@@ -226,7 +204,6 @@ BEST_ANSWER = (
         "LDS that weights from 20 retrainings add to weights from 5",
         "ours",
         _answer_gain((STARTED, AVERAGED), (STARTED, 5)),
-        discussion=FEW_STACKED + "With AdamW, 5 retrainings are too few for ten candidates.",
     ),
     claim(
         "best_answer",
@@ -295,8 +272,6 @@ def _module_gain(better: str, worse: str):
     return measure
 
 
-FEW_MODULES = "Two networks of two models, 12 subsets and 6 queries each, are too few; the full size has larger ones. "
-
 # Set with one network of each model in view, somewhat larger than those of the quick size.
 RESTORED_NETWORKS = (
     claim(
@@ -305,7 +280,6 @@ RESTORED_NETWORKS = (
         "ours",
         _module_gain(SOLVED, SKETCHED),
         by=("share",),
-        discussion=FEW_MODULES,
         at_full="Two networks in each of four settings leave every interval wide.",
     ),
     claim(
@@ -314,7 +288,6 @@ RESTORED_NETWORKS = (
         "ours",
         _module_gain(SOLVED, RULED),
         by=("share",),
-        discussion=FEW_MODULES,
         at_full="Two networks in each of four settings leave every interval wide.",
     ),
     claim(
@@ -323,13 +296,10 @@ RESTORED_NETWORKS = (
         "ours",
         _module_gain(SKETCHED, RULED),
         by=("share",),
-        discussion=FEW_MODULES + "The directions of GPT-2 carry random signs of its tokens, and k is small.",
         at_full="Two networks in each of four settings leave every interval wide; a sketch to k = "
         "128 and 1,024 is coarse.",
     ),
 )
-
-ONE_RECIPE = "Three networks of one recipe, 12 subsets and 6 queries each. "
 
 # Set with one scratch network of the quick size in view, and the CNNs of the rivals.
 LADDER_CNN = (
@@ -338,14 +308,12 @@ LADDER_CNN = (
         "LDS of the block twin above that of the best sum over points, CNN, half subsets",
         "ours",
         _price("twin, block", "sum over points, block"),
-        discussion=ONE_RECIPE,
     ),
     claim(
         "lds_ladder_cnn",
         "LDS of two-step above that of the best sum over points, CNN, AdamW at 1e-3, half subsets",
         "ours",
         _knowing_the_order,
-        discussion=ONE_RECIPE,
         at_full="Five networks: the interval begins just below the bound.",
     ),
     claim(
@@ -353,7 +321,6 @@ LADDER_CNN = (
         "LDS that projection to k = n/2 costs a CNN at the ridge of the rule",
         "ours",
         _price("unit curvature", "projection"),
-        discussion=ONE_RECIPE,
         at_full="It costs .14 to .28 after AdamW with half removed, and .04 after SGD with momentum, where "
         "no score of this kind has more than .21 and another batch order agrees to .20.",
     ),
@@ -362,14 +329,12 @@ LADDER_CNN = (
         "LDS that the ridge of the rule is worth to TRAK scores of a CNN at k = n/2",
         "ours",
         _price("projection", "no ridge"),
-        discussion=ONE_RECIPE,
     ),
     claim(
         "lds_ladder_cnn",
         "LDS of the best sum over points above that of the released score, CNN",
         "ours",
         _price("sum over points, block", "as released"),
-        discussion=ONE_RECIPE,
     ),
 )
 

@@ -23,9 +23,15 @@ SHORT = replace(languages.TINY, n=8, steps=3, warm_up=2)
 LORA = settings_language.Size(length=40, n=8, batch=4, steps=3, warm_up=2, held_out=2, at_once=4)
 
 
+def in_the_corner(params):
+    """Two runs after a warm-up, one from scratch."""
+    warm = (params["start"], params["learning_rate"]) == ("warm", 1e-4) and params["replicate"] < 2
+    return warm or (params["start"], params["learning_rate"], params["replicate"]) == ("scratch", 3e-3, 0)
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Quick cells of both studies, computed on tiny models."""
+    """A few cells of both studies, computed on tiny models."""
     out, folder = (tmp_path_factory.mktemp(name) for name in ("results", "llama"))
     languages.saved_llama(folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -35,9 +41,9 @@ def results(tmp_path_factory):
             settings_language, "smollm2", lambda rng: settings_language.from_pretrained(folder, LORA, rng=rng)
         )
         for study in (torch_gpt2.STUDY, torch_llama.STUDY):
-            corner = [params for params in study.quick if params["replicate"] < (2 if params["start"] == "warm" else 1)]
+            small = [params for params in study.full if params.get("model") != "SmolLM2" and in_the_corner(params)]
             adapted = [params for params in study.full if params.get("model") == "SmolLM2"][:1]
-            (outcome,) = run([replace(study, quick=corner + adapted)], out=out)
+            (outcome,) = run([replace(study, quick=small + adapted)], out=out)
             assert not outcome.failures, outcome.failures
     return out
 

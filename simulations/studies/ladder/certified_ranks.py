@@ -80,7 +80,7 @@ STUDY = Study(
     name="certified_ranks",
     summary="The share of pairs of points whose order certified intervals prove, against n, p/n and ridge.",
     run=run,
-    quick=_cells(2),
+    quick=_cells(1),
     full=_cells(20),
     seconds=0.4,
 )

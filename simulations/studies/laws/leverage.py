@@ -58,4 +58,4 @@ def cells(n: int, replicates: int) -> list[Params]:
 
 
 SUMMARY = "What becomes of the ranking when points differ in leverage: elliptical rows?"
-STUDY = Study("leverage", SUMMARY, run, quick=cells(400, 6), full=cells(400, 6) + cells(1500, 12), seconds=0.12)
+STUDY = Study("leverage", SUMMARY, run, quick=cells(400, 3), full=cells(400, 6) + cells(1500, 12), seconds=0.12)

@@ -139,7 +139,7 @@ STUDY = Study(
     name="order_confidence",
     summary="Share of fresh projections that reach the order promised by ranked_with_confidence, on fourteen settings.",
     run=run,
-    quick=_cells(1)[::2],
+    quick=_cells(1)[::4],
     full=_cells(20),
     seconds=2,
 )

@@ -115,4 +115,4 @@ def cells(n: int, replicates: int) -> list[Params]:
 
 
 SUMMARY = "Does the a-priori law predict how well TRAK's ranking agrees with exact leave-one-out influence?"
-STUDY = Study("rank_law", SUMMARY, run, quick=cells(400, 4), full=cells(400, 6) + cells(1000, 10), seconds=1.5)
+STUDY = Study("rank_law", SUMMARY, run, quick=cells(400, 2), full=cells(400, 6) + cells(1000, 10), seconds=1.5)

@@ -49,4 +49,4 @@ def cells(n: int, replicates: int) -> list[Params]:
 
 
 SUMMARY = "Effect of the spectrum of the features on the gain from more projected dimensions."
-STUDY = Study("spectrum", SUMMARY, run, quick=cells(300, 4), full=cells(300, 4) + cells(1000, 8), seconds=0.5)
+STUDY = Study("spectrum", SUMMARY, run, quick=cells(300, 2), full=cells(300, 4) + cells(1000, 8), seconds=0.5)

@@ -49,7 +49,7 @@ STUDY = Study(
     summary="The look-ahead horizon that pays at each learning rate, K*(η), with paired intervals.",
     run=run,
     quick=grid(
-        setting=["digits_wrong_labels"], steps=[60], longest=[16], learning_rate=[1e-3, 3e-3, 1e-2], replicate=range(3)
+        setting=["digits_wrong_labels"], steps=[60], longest=[16], learning_rate=[1e-3, 1e-2], replicate=range(2)
     ),
     full=[
         *grid(

@@ -73,7 +73,7 @@ STUDY = Study(
     name="lookahead_fidelity",
     summary="Rank fidelity of K-step look-ahead scores, to their own read-out and to the end of the run.",
     run=run,
-    quick=grid(setting=["digits_wrong_labels"], learning_rate=RATES[1:], replicate=range(4)),
+    quick=grid(setting=["digits_wrong_labels"], learning_rate=[1e-3, 1e-2], replicate=range(3)),
     full=grid(setting=["digits_wrong_labels", "digits_domains"], learning_rate=RATES, replicate=range(10)),
     seconds=1.5,
 )

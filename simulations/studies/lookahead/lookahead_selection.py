@@ -89,7 +89,7 @@ STUDY = Study(
     name="lookahead_selection",
     summary="What selecting by K-step look-ahead gains over random selection, in test loss and accuracy.",
     run=run,
-    quick=grid(setting=["digits_wrong_labels"], learning_rate=[3e-3, 1e-2], replicate=range(4)),
+    quick=grid(setting=["digits_wrong_labels"], learning_rate=[3e-3], replicate=range(2)),
     full=[
         *grid(setting=["digits_wrong_labels", "digits_domains"], learning_rate=RATES, replicate=range(8)),
         *grid(setting=["mnist_wrong_labels"], learning_rate=RATES[1:], replicate=range(5)),

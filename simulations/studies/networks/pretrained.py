@@ -100,7 +100,7 @@ STUDY = Study(
     name="pretrained",
     summary="One epoch of pretrained SmolLM2, its last block trained in full: estimates against both truths.",
     run=run,
-    quick=grid(model=["small Llama"], learning_rate=[1e-3], removed=[32], replicate=range(2)),
+    quick=grid(model=["small Llama"], learning_rate=[1e-3], removed=[32], replicate=range(1)),
     full=[
         *grid(model=["small Llama"], learning_rate=[1e-3], removed=[32], replicate=range(10)),
         *grid(model=["SmolLM2, last block"], learning_rate=[1e-5], removed=[20], replicate=range(2)),

@@ -54,7 +54,7 @@ STUDY = Study(
     name="torch_cnn",
     summary="What the theory says of a convolutional network that torch trained, along the run and at its end.",
     run=run,
-    quick=[*_trajectories("small", 40, RATES[1:2], 3), *_attributions(120, 60, 24, 16, 2)],
+    quick=[*_trajectories("small", 40, RATES[1:2], 1), *_attributions(120, 60, 24, 16, 1)],
     full=[
         *_trajectories("small", 40, RATES, 6),
         *_trajectories("large", 60, RATES, 5),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numpy.random import Generator
 
 from simulations.engine.study import Params, Rows, Study, grid
-from simulations.studies.networks.torch_gpt2 import FULL, QUICK, language_rows
+from simulations.studies.networks.torch_gpt2 import FULL, language_rows
 from simulations.workloads.remembered import Remembered
 from simulations.workloads.torch_runs import ESTIMATORS, trajectory_rows
 
@@ -47,11 +47,11 @@ STUDY = Study(
     name="torch_llama",
     summary="Llama on text, and pretrained SmolLM2 with LoRA on instructions: estimators against retraining.",
     run=run,
-    quick=[{"model": "small", **params} for params in QUICK],
+    quick=grid(model=["small"], start=["warm"], learning_rate=[1e-4], replicate=range(1)),
     full=[
         *grid(model=["SmolLM2"], start=["warm"], learning_rate=[1e-4, 1e-3], replicate=range(3)),
         *[{"model": "small", **params} for params in FULL],
     ],
-    seconds=lambda params: 20 if params["model"] == "small" else 110,
+    seconds=lambda params: 36 if params["model"] == "small" else 500,
     extra="torch",
 )

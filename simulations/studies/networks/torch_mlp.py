@@ -72,9 +72,9 @@ STUDY = Study(
     summary="What the theory says of multilayer perceptrons that torch trained, along the run and at its end.",
     run=run,
     quick=[
-        *_trajectories("digits", 60, 200, RATES[::2], 2),
-        *_trajectories("mnist, n = 640", 10, 60, (1e-3,), 2),
-        *_attributions("digits", "AdamW", 50, 2),
+        *_trajectories("digits", 60, 200, RATES[::2], 1),
+        *_trajectories("mnist, n = 640", 10, 60, (1e-3,), 1),
+        *_attributions("digits", "AdamW", 50, 1),
         *_attributions("digits", "SGD", 50, 1),
     ],
     full=[

@@ -111,7 +111,7 @@ STUDY = Study(
         steps=[30],
         queries=[6],
         subsets=[12],
-        replicate=range(3),
+        replicate=range(1),
     ),
     full=grid(
         **CNN,

@@ -218,7 +218,7 @@ def _faithful(found: Array, truth: Array) -> dict[str, Any]:
 
 CNN: dict[str, list[Any]] = {"model": ["CNN"]}
 QUICK = grid(
-    **CNN, recipe=["AdamW 1e-3"], samples=[120], steps=[30], queries=[6], sets=[10], rank=[1200], replicate=range(3)
+    **CNN, recipe=["AdamW 1e-3"], samples=[120], steps=[30], queries=[6], sets=[10], rank=[1200], replicate=range(1)
 )
 ASKED: dict[str, list[Any]] = {"queries": [16], "sets": [24]}
 

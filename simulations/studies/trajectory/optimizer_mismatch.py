@@ -51,7 +51,10 @@ STUDY = Study(
     name="optimizer_mismatch",
     summary="The SGD formula loses the ranks of an Adam run that the optimiser's own formula keeps.",
     run=run,
-    quick=grid(optimizer=OPTIMIZERS, rate=[1e-3, 1e-2], replicate=range(2)),
+    quick=[
+        *grid(optimizer=["adam", "adamw"], rate=[1e-3, 1e-2], replicate=range(2)),
+        *grid(optimizer=["sgd", "sgd_momentum", "muon", "lion"], rate=[1e-3], replicate=range(1)),
+    ],
     full=grid(optimizer=OPTIMIZERS, rate=[1e-3, 3e-3, 1e-2, 3e-2], replicate=range(10)),
     seconds=1.6,
 )

@@ -77,7 +77,7 @@ STUDY = Study(
     name="push_blowup",
     summary="Exact pushes blow up where batch gradients cancel in a young v; frozen steps repair it.",
     run=run,
-    quick=grid(cancelling=[1, 2, 3], cancellation=CANCELLATIONS, replicate=range(5)),
+    quick=grid(cancelling=[1, 2], cancellation=CANCELLATIONS, replicate=range(3)),
     full=grid(cancelling=[1, 2, 3, 5], cancellation=CANCELLATIONS, replicate=range(50)),
     seconds=0.2,
 )

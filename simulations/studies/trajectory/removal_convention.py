@@ -39,7 +39,7 @@ STUDY = Study(
     name="removal_convention",
     summary="Mixing the two removal conventions is an error of its own, larger for smaller batches.",
     run=run,
-    quick=grid(batch=[8, 16, 64], replicate=range(5)),
+    quick=grid(batch=[8, 64], replicate=range(5)),
     full=grid(batch=[4, 8, 16, 32, 64], replicate=range(10)),
     seconds=0.8,
 )
