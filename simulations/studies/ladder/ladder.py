@@ -62,7 +62,7 @@ STUDY = Study(
     name="ladder",
     summary="Cost of each step from exact leave-one-out influence down to TRAK, in error and in rank.",
     run=run,
-    quick=grid(data=DATA[1:], k_over_p=[0.5], replicate=range(3)),
+    quick=grid(data=DATA[1:], k_over_p=[0.5], replicate=range(2)),
     full=grid(data=DATA, k_over_p=[0.25, 0.5, 0.75], replicate=range(20)),
     seconds=lambda params: 35 if params["data"] == "randhie" else 1,
 )

@@ -75,7 +75,6 @@ STUDY = Study(
         *_trajectories("digits", 60, 200, RATES[::2], 1),
         *_trajectories("mnist, n = 640", 10, 60, (1e-3,), 1),
         *_attributions("digits", "AdamW", 50, 1),
-        *_attributions("digits", "SGD", 50, 1),
     ],
     full=[
         *_trajectories("digits", 60, 200, RATES, 6),

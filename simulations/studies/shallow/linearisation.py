@@ -229,7 +229,7 @@ STUDY = Study(
     name="linearisation",
     summary="How wrong is the kernel machine of a two-layer network, and can its error be predicted?",
     run=run,
-    quick=cells(1)[1:8:2],
+    quick=cells(1)[3:8:4],
     full=cells(6) + grid(data=["teacher"], n=[500], width=[32], ridge=[5.0], noise=[0.3], replicate=range(2)),
     seconds=lambda params: 40 if params["n"] == 500 else 8,
 )

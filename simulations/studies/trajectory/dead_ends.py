@@ -75,7 +75,7 @@ STUDY = Study(
     name="dead_ends",
     summary="Where estimates fail, damping, smoothing and fitting do not help; retraining the largest does.",
     run=run,
-    quick=grid(learning_rate=[0.03], steps=[60], replicate=range(5)),
+    quick=grid(learning_rate=[0.03], steps=[60], replicate=range(3)),
     full=[
         *grid(learning_rate=[0.03], steps=[60], replicate=range(20)),
         *grid(learning_rate=[0.01], steps=[300], replicate=range(20)),

@@ -64,7 +64,6 @@ STUDY = Study(
     quick=[
         *grid(learning_rate=[1e-3], steps=[60], replicate=range(3)),
         *grid(learning_rate=[3e-3, 1e-2, 3e-2], steps=[60], replicate=range(1)),
-        *grid(learning_rate=[3e-3], steps=[20, 180], replicate=range(1)),
     ],
     full=grid(learning_rate=[1e-3, 3e-3, 1e-2, 3e-2], steps=[20, 60, 180], replicate=range(10)),
     seconds=2.6,

@@ -53,7 +53,7 @@ STUDY = Study(
     run=run,
     quick=[
         *grid(optimizer=["adam", "adamw"], rate=[1e-3, 1e-2], replicate=range(2)),
-        *grid(optimizer=["sgd", "sgd_momentum", "muon", "lion"], rate=[1e-3], replicate=range(1)),
+        *grid(optimizer=["sgd", "muon"], rate=[1e-3], replicate=range(1)),
     ],
     full=grid(optimizer=OPTIMIZERS, rate=[1e-3, 3e-3, 1e-2, 3e-2], replicate=range(10)),
     seconds=1.6,

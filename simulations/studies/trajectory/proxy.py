@@ -222,7 +222,7 @@ STUDY = Study(
     summary="Proxies, bound and verdict against retraining, on families left out of calibration and on the others.",
     run=run,
     quick=[
-        *grid(family=OTHERS[::3], optimizer=["adamw"], learning_rate=RATES[1:2], replicate=range(1)),
+        *grid(family=OTHERS[::5], optimizer=["adamw"], learning_rate=RATES[1:2], replicate=range(1)),
         *grid(family=LANGUAGE[:1], optimizer=["adamw"], learning_rate=RATES[:1], replicate=range(1)),
     ],
     full=[
