@@ -36,7 +36,7 @@ def draw(results: Path) -> Drawing:
     judged = judgements(frame)
     left_out = judged[judged["left_out"]]
     table = pd.concat([quality(own, name) for name, own in _groups(judged)], ignore_index=True)
-    figure = Figure(figsize=(PAGE, 1.4 + 0.19 * judged["family"].nunique()), layout="constrained")
+    figure = Figure(figsize=(PAGE, 1.4 + 0.19 * max(12, judged["family"].nunique())), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[1, 1.05], squeeze=False)[0]
     above, below = left.subfigures(2, 1, height_ratios=[1.35, 1], squeeze=False)[:, 0]
     _defects(above.subplots(), judged)
@@ -85,6 +85,7 @@ def _defects(axis: Axes, judged: pd.DataFrame) -> None:
         axis.axvline(cut, color=GUIDE, linewidth=0.6, zorder=0)
     axis.axhline(THRESHOLDS.error, color=GUIDE, linewidth=0.6, linestyle=":", zorder=0)
     axis.set(xscale="log", yscale="log", xlabel=INDEX, ylabel="relative error", title="error against index")
+    axis.tick_params(which="minor", labelbottom=False, labelleft=False)
     shared_legend(axis.figure, axis)
 
 

@@ -39,7 +39,7 @@ def test_residuals_of_the_grid_are_simulation_less_law(both_sizes):
     own = rows[(rows["k"] == setting["k"]) & (rows["n"] == setting["n"]) & (rows["part"] == "data")]
     assert setting["mean"] == pytest.approx(own["kendall"].mean())
     assert setting["se"] == pytest.approx(own["kendall"].sem())
-    assert f"{numbers['holds'].sum()} of {len(numbers)} settings" in drawing.caption
+    assert f"{numbers['holds'].sum()} of {len(numbers)} lie within" in drawing.caption
 
 
 def test_coverage_is_that_of_the_transformers_alone(both_sizes):
