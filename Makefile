@@ -44,7 +44,8 @@ paper: $(READY)
 	$(BIN)/python -m simulations run all --size $(SIZE) --jobs $(JOBS) --out $(RESULTS)
 	$(BIN)/python -m paper_figures --results $(RESULTS) --out $(FIGURES) --jobs $(JOBS) --size $(SIZE) --seed 0
 	$(BIN)/python -m simulations claims --out $(RESULTS) --jobs $(JOBS) > $(RESULTS)/claims.md & \
-	$(BIN)/python -m simulations compare --size $(SIZE) --out $(RESULTS) > $(RESULTS)/compare.md && wait $$!
+	$(BIN)/python -m simulations compare --size $(SIZE) --out $(RESULTS) > $(RESULTS)/compare.md; \
+	compared=$$?; wait $$! && exit $$compared
 	@head -1 $(RESULTS)/claims.md
 	@echo "all claims: $(RESULTS)/claims.md"
 	@cat $(RESULTS)/compare.md

@@ -98,11 +98,10 @@ def in_words(frame: pd.DataFrame, *, x: str) -> str:
     runs = frame[frame["part"] == "run"]
     right = (runs["free_label"] == runs["true_label"]).mean()
     return (
-        f"Paired differences in Spearman in the order of the axis, 95 % intervals over "
-        f"{counted([runs['replicate'].nunique()], 'seeds')}: "
-        f"{'; '.join(parts)}. Verdict without retraining right on {right:.0%} of {counted([len(runs)], 'runs')}; "
-        "coverage of "
-        f"the 90 % bound {runs['coverage'].mean():.0%}; proxy of first order: Spearman with the error "
+        "Paired differences in Spearman in the order of the axis, 95 % intervals over "
+        f"{counted([runs['replicate'].nunique()], 'seeds')}: {'; '.join(parts)}. Verdict without retraining right on "
+        f"{right:.0%} of {counted([len(runs)], 'runs')}; coverage of the 90 % bound "
+        f"{runs['coverage'].mean():.0%}; proxy of first order: Spearman with the error "
         f"{runs['first_order_proxy_spearman'].mean():.2f}, within a factor of two for "
         f"{runs['first_order_proxy_within_two'].mean():.0%}; null effect at most {runs['null_effect'].max():.1e} of "
         "the median effect."

@@ -17,8 +17,7 @@ from simulations.engine.store import Store
 from simulations.engine.study import find_study
 from simulations.studies.lookahead.horizon_map import TO_THE_END
 from trak_theory.trajectory import HorizonMap
-
-JUDGED = 3  # runs: those that choose a horizon are not those that it is judged on
+from trak_theory.trajectory.selection.horizon import MIN_TASKS
 
 
 def draw(results: Path) -> Drawing:
@@ -78,7 +77,7 @@ def _map(own: pd.DataFrame, measure: str) -> HorizonMap:
 
 def _recipe(chosen: HorizonMap) -> str:
     runs = np.sum(~np.isnan(chosen.random), axis=1).min()
-    return "; ".join(chosen.recipe().split("\n")) if runs >= JUDGED else f"none from fewer than {JUDGED} runs"
+    return "; ".join(chosen.recipe().split("\n")) if runs >= MIN_TASKS else f"none from fewer than {MIN_TASKS} runs"
 
 
 def _test_gains(tested: HorizonMap) -> pd.DataFrame:

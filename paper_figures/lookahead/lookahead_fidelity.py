@@ -51,7 +51,7 @@ def draw(results: Path) -> Drawing:
         "without the candidate at that step alone. Top: effect on the loss K steps later, the score's own target. "
         "Bottom: effect on the loss at the end of the run; blue is the exact effect K steps later: "
         "what a short horizon loses against the end is the horizon's, not the estimator's. "
-        f"Rank fidelity is not what selection gains. Mean over steps ± s.e. over "
+        "Rank fidelity is not what selection gains. Mean over steps ± s.e. over "
         f"{counted(numbers['replicates'], 'runs')}."
     )
     return Drawing(figure, numbers, caption)

@@ -85,10 +85,11 @@ def run(params, rng):
     from trak_theory import lazy
 
     value = import_module("trak_theory.named").VALUE
-    return [exported(), lazy.late(), value, Mine().size(), TABLE["enlisted"](), algebra.norm([1.0]), params]
+    return [exported(), lazy.late(), value, Mine().size(), TABLE["enlisted"](), algebra.norm([1.0]), params, kept]
 
 
 QUICK = [params for params in (1, 2)]
+LISTED = [(kept := number) for number in (7, 8)]
 STUDY = (run, QUICK)
 ''',
 }
@@ -108,6 +109,7 @@ def digest():
     ("path", "before", "after"),
     [
         ("simulations/work.py", "[1.0]", "[2.0]"),
+        ("simulations/work.py", "in (7, 8)]", "in (7, 9)]"),
         ("trak_theory/inner.py", "helper() +", "helper() -"),
         ("trak_theory/inner.py", "return 1", "return 1.0"),
         ("trak_theory/inner.py", "SCALE = 3", "SCALE = 4"),
